@@ -1,0 +1,1 @@
+"""Lightning modules for learned image compression; `codecs` and `losses` are plain torch."""

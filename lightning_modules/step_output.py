@@ -1,0 +1,33 @@
+"""What a validation, test or predict step returns: all that a callback may read."""
+
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+
+
+class StepOutput(TypedDict):
+    """Result of coding one batch.
+
+    In `test` and `predict` every figure comes from a real file that was written and read back; in `validate` (and
+    during `fit`) `bits` is the likelihood estimate and the file and timing fields are absent.
+    """
+
+    dataset: str
+    name: list[str]
+    image: Tensor
+    """float32 (B, 3, H, W) in [0, 1]: the original."""
+    x_hat: Tensor
+    """float32 (B, 3, H, W): the reconstruction, clamped to [0, 1] and rounded to multiples of 1/255. This is the
+    only place where rounding happens; metrics must not round again."""
+    bits: Tensor
+    """float64 (B,): size of the file in bits (test, predict), or of its likelihood estimate (validate)."""
+    likelihood_bits: dict[str, Tensor]
+    """-log2 likelihood per latent ("y", "z"), each float64 (B,)."""
+    caption: NotRequired[list[str]]
+    file: NotRequired[list[Path]]
+    """The bitstream files."""
+    encode_seconds: NotRequired[list[float]]
+    """Wall-clock seconds from pixels to bytes, text encoder included."""
+    decode_seconds: NotRequired[list[float]]
+    """Wall-clock seconds from bytes to pixels."""
