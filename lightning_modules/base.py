@@ -1,0 +1,235 @@
+"""What every codec's training shares: optimiser groups, clipping, logging, and tests through real files."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from lightning_modules.files import write_atomically
+from lightning_modules.losses.rate_distortion import bits, bits_per_pixel
+from lightning_modules.step_output import StepOutput
+
+if TYPE_CHECKING:
+    from lightning_modules.codecs.codec import Codec, CodecOutput
+
+BITSTREAM_SUFFIX = ".lic"
+
+
+class CompressionModule(L.LightningModule):
+    """Trains a codec with one Adam over two parameter groups and measures it through files.
+
+    Group `net` holds the networks, group `aux` the entropy model's quantiles. The returned loss is rate-distortion
+    plus the quantiles' loss, which touch disjoint parameters; so a single backward pass equals the usual
+    two-optimiser loop, counts steps once, and stays correct under DDP, where a second backward pass would not be
+    synchronised.
+
+    Subclasses set `self.codec` and implement `side_information` and `loss_terms`.
+
+    Args:
+        learning_rate: Adam's learning rate of the networks.
+        aux_learning_rate: Adam's learning rate of the quantiles; never decayed.
+        milestones: Epochs at whose start the learning rate of `net` is multiplied by `decay`.
+        decay: Factor at each milestone.
+    """
+
+    codec: Codec
+
+    def __init__(
+        self,
+        learning_rate: float,
+        aux_learning_rate: float,
+        milestones: list[int],
+        decay: float,
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.aux_learning_rate = aux_learning_rate
+        self.milestones = milestones
+        self.decay = decay
+
+    @abstractmethod
+    def side_information(self, captions: list[str] | None, count: int) -> Any:
+        """Y of `count` images, as the codec takes it, from their captions (None where the data has none)."""
+
+    @abstractmethod
+    def loss_terms(self, x: Tensor, out: CodecOutput, y: Any) -> dict[str, Tensor]:
+        """Weighted terms of the loss but the rate; their sum plus the rate in bits per pixel is minimised."""
+
+    @abstractmethod
+    def trade_off(self) -> float | None:
+        """λ of this run, for result records."""
+
+    # -- optimisation -----------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Adam with groups `net` and `aux`, and the step decay of `net`."""
+        trainable = [(name, p) for name, p in self.codec.named_parameters() if p.requires_grad]
+        groups = [
+            {
+                "params": [p for name, p in trainable if not name.endswith("quantiles")],
+                "lr": self.learning_rate,
+                "name": "net",
+            },
+            {
+                "params": [p for name, p in trainable if name.endswith("quantiles")],
+                "lr": self.aux_learning_rate,
+                "name": "aux",
+            },
+        ]
+        optimizer = torch.optim.Adam(groups, fused=True)
+
+        def step_decay(epoch: int) -> float:
+            return self.decay ** sum(epoch >= milestone for milestone in self.milestones)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [step_decay, lambda epoch: 1.0])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "name": "lr"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of `net` alone, and log it as it was before.
+
+        Raises:
+            ValueError: `trainer.gradient_clip_algorithm` is not "norm".
+        """
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(f"trainer.gradient_clip_algorithm={gradient_clip_algorithm} is not offered: use norm")
+        limit = float("inf") if not gradient_clip_val else float(gradient_clip_val)
+        norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], limit)
+        self.log("train/grad_norm", norm)
+
+    # -- training and validation ------------------------------------------------------------------------------------
+
+    def _rate_and_loss(self, batch: Any, y: Any, out: CodecOutput) -> tuple[Tensor, dict[str, Tensor]]:
+        x = batch["image"]
+        rates = bits_per_pixel(out["likelihoods"], x.shape[-2] * x.shape[-1])
+        bpp = torch.stack(list(rates.values())).sum()
+        terms = self.loss_terms(x, out, y)
+        loss = bpp + torch.stack(list(terms.values())).sum()
+        report = {"loss": loss, "bpp": bpp, **{f"bpp_{name}": rate for name, rate in rates.items()}}
+        report.update({f"term_{name}": term for name, term in terms.items()})
+        return loss, report
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Rate-distortion loss plus the quantiles' loss."""
+        y = self.side_information(batch.get("caption"), len(batch["image"]))
+        out = self.codec(batch["image"], y, batch.get("key"))
+        loss, report = self._rate_and_loss(batch, y, out)
+        aux = self.codec.auxiliary_loss()
+        report["aux_loss"] = aux
+        with torch.no_grad():
+            mse = (out["x_hat"].float() - batch["image"]).square().mean()
+            report["psnr"] = -10 * torch.log10(mse)
+        self.log_dict({f"train/{name}": value.detach() for name, value in report.items()})
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        self.log("bpp", report["bpp"].detach(), prog_bar=True, logger=False)
+        self.log("psnr", report["psnr"], prog_bar=True, logger=False)
+        return loss + aux
+
+    def validation_step(self, batch: Any, batch_idx: int) -> StepOutput:
+        """Likelihood rate and reconstruction, rounded as when coding."""
+        y = self.side_information(batch.get("caption"), len(batch["image"]))
+        out = self.codec(batch["image"], y)
+        _, report = self._rate_and_loss(batch, y, out)
+        self.log_dict(
+            {f"val/{name}": value.float() for name, value in report.items()},
+            batch_size=len(batch["image"]),
+            sync_dist=True,
+        )
+        parts = {name: bits(values.double()) for name, values in out["likelihoods"].items()}
+        return self._step_output(batch, out["x_hat"], torch.stack(list(parts.values())).sum(0), parts)
+
+    # -- testing through files --------------------------------------------------------------------------------------
+
+    def test_step(self, batch: Any, batch_idx: int) -> StepOutput:
+        """Compress each image to a file, read the file back and decompress it."""
+        return self._through_files(batch)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> StepOutput:
+        """The same as a test; callbacks then only write pictures."""
+        return self._through_files(batch)
+
+    def _through_files(self, batch: Any) -> StepOutput:
+        folder = Path(self.trainer.default_root_dir) / "bitstreams" / batch["dataset"]
+        files, pictures, sizes, encoding, decoding = [], [], [], [], []
+        parts: dict[str, list[Tensor]] = {}
+        captions = batch.get("caption")
+        for i, name in enumerate(batch["name"]):
+            x = batch["image"][i : i + 1]
+            start = self._clock()
+            y = self.side_information(None if captions is None else [captions[i]], 1)
+            data = self.codec.compress(x, y)
+            encoding.append(self._clock() - start)
+            file = folder / f"{Path(name).stem}{BITSTREAM_SUFFIX}"
+            write_atomically(file, data)
+            start = self._clock()
+            pictures.append(self.codec.decompress(file.read_bytes()))
+            decoding.append(self._clock() - start)
+            sizes.append(8 * file.stat().st_size)
+            files.append(file)
+            for latent, values in self.codec(x, y)["likelihoods"].items():
+                parts.setdefault(latent, []).append(bits(values.double()))
+        output = self._step_output(
+            batch,
+            torch.cat(pictures),
+            torch.tensor(sizes, dtype=torch.float64, device=self.device),
+            {latent: torch.cat(values) for latent, values in parts.items()},
+        )
+        return {**output, "file": files, "encode_seconds": encoding, "decode_seconds": decoding}
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _step_output(self, batch: Any, x_hat: Tensor, total: Tensor, parts: dict[str, Tensor]) -> StepOutput:
+        output: StepOutput = {
+            "dataset": batch["dataset"],
+            "name": batch["name"],
+            "image": batch["image"],
+            "x_hat": to_8_bit(x_hat),
+            "bits": total,
+            "likelihood_bits": parts,
+        }
+        if "caption" in batch:
+            output["caption"] = batch["caption"]
+        return output
+
+    # -- checkpoints and records ------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the frozen loss networks out, and note how to rebuild the codec without any configuration."""
+        for key in self._frozen_keys():
+            checkpoint["state_dict"].pop(key)
+        checkpoint["codec"] = {"name": self.codec.name, "config": self.codec.config()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Supply the frozen loss networks, so that everything else is loaded strictly."""
+        own = self.state_dict()
+        checkpoint["state_dict"].update({key: own[key] for key in self._frozen_keys()})
+
+    def _frozen_keys(self) -> list[str]:
+        return [key for key in self.state_dict() if key.startswith("frozen_losses.")]
+
+    def result_identity(self) -> dict[str, Any]:
+        """What a result record is about: codec, λ, weights, and parameters by part."""
+        return {
+            "codec": self.codec.name,
+            "lambda": self.trade_off(),
+            "weights": self.codec.fingerprint(),
+            "parameters": self.codec.parameter_counts(),
+        }
+
+
+def to_8_bit(x_hat: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round to multiples of 1/255: the picture that a decoder writes, as float32."""
+    return x_hat.detach().float().clamp(0, 1).mul(255).round().div(255)

@@ -1,0 +1,1 @@
+"""Codecs in plain torch: networks, entropy models, bitstreams. Nothing here imports Lightning."""

@@ -1,0 +1,68 @@
+"""What every codec is: a module that trains by likelihoods and codes to real bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NotRequired, TypedDict
+
+from torch import Tensor, nn
+
+CODEC_IDS = {"elic": 1, "taco": 2}
+"""Codec names by their id in the file header. Ids are never reused."""
+
+
+class CodecOutput(TypedDict):
+    """Result of a codec's forward pass."""
+
+    x_hat: Tensor
+    """(B, 3, H, W); not clamped."""
+    likelihoods: dict[str, Tensor]
+    """Likelihood of every latent symbol, batch first; bits are -log2, summed."""
+    y_hat: NotRequired[Tensor]
+
+
+class Codec(nn.Module, ABC):
+    """Base of all codecs."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: object = None, keys: Tensor | None = None) -> CodecOutput:
+        """Train or evaluate.
+
+        In training mode latents get noise (for the rate) and straight-through rounding (for the picture). In eval
+        mode they are rounded exactly as when coding, so x_hat equals `decompress(compress(x))`.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], any H and W from 1 up.
+            y: Side information, of the kind that the codec takes.
+            keys: int64 (B,): seeds of the samples' quantisation noise; None for torch's global generator.
+        """
+
+    @abstractmethod
+    def compress(self, x: Tensor, y: object = None, *, greyscale: bool = False) -> bytes:
+        """One image (1, 3, H, W) in [0, 1] to the bytes of a file."""
+
+    @abstractmethod
+    def decompress(self, data: bytes) -> Tensor:
+        """Bytes of a file to x_hat (1, 3, H, W), not clamped.
+
+        Raises:
+            BitstreamError: Any of its subclasses.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of everything that the decoder computes with."""
+
+    @abstractmethod
+    def config(self) -> dict[str, object]:
+        """Constructor arguments as plain values."""
+
+    def auxiliary_loss(self) -> Tensor:
+        """Loss of the auxiliary parameters (quantiles); its gradient reaches nothing else."""
+        raise NotImplementedError
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters by part."""
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}

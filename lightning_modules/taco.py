@@ -1,0 +1,146 @@
+"""Training of ELIC and of TACO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_modules.base import CompressionModule
+from lightning_modules.codecs.clip import ClipPart, load_clip
+from lightning_modules.codecs.codec import CodecOutput
+from lightning_modules.codecs.elic import ElicCodec
+from lightning_modules.codecs.taco import TacoCodec, TextFeatures
+from lightning_modules.codecs.text_encoder import ClipTextEncoder
+from lightning_modules.losses.joint_image_text import JointImageTextLoss, JointLossPart
+from lightning_modules.losses.perceptual import LpipsLoss, LpipsPart
+from lightning_modules.losses.rate_distortion import squared_error_255
+
+
+class ElicModule(CompressionModule):
+    """ELIC, optimised for rate + λ·255²·MSE: TACO's backbone without text (paper section 3.1).
+
+    Args:
+        lmbda: λ, weight of the distortion 255²·MSE against the rate in bits per pixel.
+        N: Channels inside the transforms.
+        M: Channels of the latent.
+        slices: Channels per slice of the latent, adding up to M; null splits M in the paper's proportions.
+        context_hidden: Widths of the channel context networks.
+        learning_rate: Adam's learning rate of the networks.
+        aux_learning_rate: Adam's learning rate of the entropy bottleneck's quantiles; never decayed.
+        milestones: Epochs at whose start the networks' learning rate is multiplied by `decay`.
+        decay: Factor at each milestone.
+    """
+
+    def __init__(
+        self,
+        lmbda: float = 0.0016,
+        N: int = 192,
+        M: int = 320,
+        slices: list[int] | None = None,
+        context_hidden: tuple[int, int] = (224, 128),
+        learning_rate: float = 1e-4,
+        aux_learning_rate: float = 1e-3,
+        milestones: list[int] | None = None,
+        decay: float = 0.1,
+    ) -> None:
+        super().__init__(learning_rate, aux_learning_rate, [45, 48] if milestones is None else milestones, decay)
+        self.lmbda = lmbda
+        self.codec = ElicCodec(N, M, slices, context_hidden)
+
+    def side_information(self, captions: list[str] | None, count: int) -> None:
+        """None: ELIC reads no text."""
+        return
+
+    def loss_terms(self, x: Tensor, out: CodecOutput, y: Any) -> dict[str, Tensor]:
+        """λ·255²·MSE."""
+        return {"mse": self.lmbda * squared_error_255(x, out["x_hat"].float())}
+
+    def trade_off(self) -> float:
+        """λ."""
+        return self.lmbda
+
+
+class TacoModule(CompressionModule):
+    """TACO: ELIC with a text adapter, optimised for eq. 6, rate + λ·255²·MSE + k_p·LPIPS + k_j·L_j.
+
+    Args:
+        lmbda: λ, weight of the distortion 255²·MSE against the rate in bits per pixel.
+        k_p: Weight of LPIPS; 0 builds no LPIPS network.
+        k_j: Weight of the joint image-text loss; 0 builds no image tower.
+        N: Channels inside the transforms.
+        M: Channels of the latent.
+        slices: Channels per slice of the latent, adding up to M; null splits M in the paper's proportions.
+        context_hidden: Widths of the channel context networks.
+        clip: The frozen CLIP behind the text adapter and the joint loss.
+        lpips: The frozen LPIPS network of the loss.
+        joint: Options of the joint image-text loss.
+        learning_rate: Adam's learning rate of the networks.
+        aux_learning_rate: Adam's learning rate of the entropy bottleneck's quantiles; never decayed.
+        milestones: Epochs at whose start the networks' learning rate is multiplied by `decay`.
+        decay: Factor at each milestone.
+    """
+
+    codec: TacoCodec
+
+    def __init__(
+        self,
+        lmbda: float = 0.0016,
+        k_p: float = 3.5,
+        k_j: float = 0.0025,
+        N: int = 192,
+        M: int = 320,
+        slices: list[int] | None = None,
+        context_hidden: tuple[int, int] = (224, 128),
+        clip: ClipPart = ClipPart(),  # noqa: B008  a plain record; copied below, never changed
+        lpips: LpipsPart = LpipsPart(),  # noqa: B008
+        joint: JointLossPart = JointLossPart(),  # noqa: B008
+        learning_rate: float = 1e-4,
+        aux_learning_rate: float = 1e-3,
+        milestones: list[int] | None = None,
+        decay: float = 0.1,
+    ) -> None:
+        super().__init__(learning_rate, aux_learning_rate, [45, 48] if milestones is None else milestones, decay)
+        self.lmbda, self.k_p, self.k_j = lmbda, k_p, k_j
+        self.beta = joint.beta
+        model, tokenizer = load_clip(replace(clip))
+        self.text_encoder = ClipTextEncoder(model.text_model, tokenizer, clip.max_tokens)
+        self.codec = TacoCodec(N, M, slices, context_hidden, self.text_encoder.width)
+        self.frozen_losses = nn.ModuleDict()
+        if k_p:
+            self.frozen_losses["lpips"] = LpipsLoss(replace(lpips))
+        if k_j:
+            self.frozen_losses["joint"] = JointImageTextLoss(model, replace(joint))
+
+    def side_information(self, captions: list[str] | None, count: int) -> TextFeatures:
+        """CLIP's view of the captions; pictures without one get the empty caption."""
+        features: TextFeatures = self.text_encoder([""] * count if captions is None else captions)
+        return features
+
+    def loss_terms(self, x: Tensor, out: CodecOutput, y: TextFeatures) -> dict[str, Tensor]:
+        """The three weighted terms of eq. 6 after the rate; the joint loss as its two parts."""
+        x_hat = out["x_hat"].float()
+        terms = {"mse": self.lmbda * squared_error_255(x, x_hat)}
+        if self.k_p:
+            terms["lpips"] = self.k_p * self.frozen_losses["lpips"](x, x_hat)
+        if self.k_j:
+            joint = self.frozen_losses["joint"](x, x_hat, y.pooled)
+            terms["joint_contrastive"] = self.k_j * joint.contrastive
+            terms["joint_distance"] = self.k_j * self.beta * joint.distance
+        return terms
+
+    def trade_off(self) -> float:
+        """λ."""
+        return self.lmbda
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep text encoder and tokeniser in the checkpoint: compressing then needs no other file."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["text_encoder"] = self.text_encoder.config()
+
+    def result_identity(self) -> dict[str, Any]:
+        """As for every codec, with the text encoder counted as a part."""
+        identity = super().result_identity()
+        identity["parameters"]["text_encoder"] = sum(p.numel() for p in self.text_encoder.parameters())
+        return identity
