@@ -1,0 +1,35 @@
+"""Lightning callbacks: metrics, records, pictures and guards.
+
+Each is given in YAML by class path (`callbacks.Psnr`) with plain `init_args`. They read step outputs
+(`lightning_modules.step_output.StepOutput`) and know nothing of the module that made them. All files go below
+the run directory, which is `trainer.default_root_dir`.
+"""
+
+from callbacks.guards import NonFiniteLossError, StopOnNonFiniteLoss
+from callbacks.last_checkpoint import LastCheckpoint
+from callbacks.metric import MetricCallback
+from callbacks.per_image import PerImageMetric
+from callbacks.quality import Lpips, MsSsim, Psnr
+from callbacks.rate import Bpp, CodingTime
+from callbacks.reconstructions import Reconstructions
+from callbacks.result_record import ResultExistsError, ResultRecord
+from callbacks.save_config import SaveRunConfig
+from callbacks.throughput import Throughput
+
+__all__ = [
+    "Bpp",
+    "CodingTime",
+    "LastCheckpoint",
+    "Lpips",
+    "MetricCallback",
+    "MsSsim",
+    "NonFiniteLossError",
+    "PerImageMetric",
+    "Psnr",
+    "Reconstructions",
+    "ResultExistsError",
+    "ResultRecord",
+    "SaveRunConfig",
+    "StopOnNonFiniteLoss",
+    "Throughput",
+]

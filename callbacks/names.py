@@ -1,0 +1,48 @@
+"""The names of everything that is logged: `{stage}/{dataset}/{metric}`, built here and nowhere else.
+
+Dashboards, sweeps, `ModelCheckpoint.monitor` and result records rely on these names, so they do not change.
+"""
+
+from typing import Literal
+
+Stage = Literal["val", "test"]
+
+PSNR = "psnr"
+MS_SSIM = "ms_ssim"
+LPIPS = "lpips"
+BPP = "bpp"
+BPP_LIKELIHOOD = "bpp_likelihood"
+BPP_GAP = "bpp_gap"
+ENCODE_MS = "encode_ms"
+DECODE_MS = "decode_ms"
+
+RECONSTRUCTIONS = "reconstructions"
+
+IMAGES_PER_SECOND = "train/images_per_second"
+PEAK_MEMORY = "train/peak_memory_gib"
+
+
+def metric_key(stage: Stage, dataset: str, metric: str) -> str:
+    """Logged name of a metric, for example `val/kodak/psnr`.
+
+    Raises:
+        ValueError: a part is empty or holds a slash, which would change the number of levels.
+    """
+    for part in (stage, dataset, metric):
+        if not part or "/" in part:
+            raise ValueError(f"cannot build a logged name from {(stage, dataset, metric)}: bad part {part!r}")
+    return f"{stage}/{dataset}/{metric}"
+
+
+def latent_bpp(latent: str) -> str:
+    """Metric name of one latent's share of the likelihood rate, for example `bpp_y`."""
+    return f"bpp_{latent}"
+
+
+def lpips_name(net: str, input_range: str) -> str:
+    """Metric name of an LPIPS protocol: `lpips` for AlexNet on [-1, 1], with `_vgg` and `_01` for the
+    departures.
+
+    Figures of different protocols are not comparable, so they never share a name.
+    """
+    return LPIPS + ("_vgg" if net == "vgg" else "") + ("_01" if input_range == "[0,1]" else "")

@@ -1,0 +1,72 @@
+"""What coding costs: bits and time."""
+
+from typing import Any
+
+from callbacks.metrics.value import Value
+from callbacks.names import BPP, BPP_GAP, BPP_LIKELIHOOD, DECODE_MS, ENCODE_MS, latent_bpp
+from callbacks.per_image import PerImageMetric
+from lightning_modules.step_output import StepOutput
+
+
+class Bpp(PerImageMetric):
+    """Mean of the images' bits per pixel of the original (unpadded) image.
+
+    In test `bpp` counts every byte of the file, header included. Beside it stand `bpp_likelihood`, the
+    entropy model's own estimate, its parts `bpp_y` and `bpp_z` (one per latent), and `bpp_gap` = `bpp` -
+    `bpp_likelihood`: what the header, the rounding of the probability tables and the coder's escapes cost. In
+    validation nothing is written and `bpp` is the likelihood estimate.
+    """
+
+    name = BPP
+    unit = "bit/pixel"
+    higher_is_better = False
+
+    def protocol(self) -> dict[str, Any]:
+        """What is computed."""
+        return {
+            "bpp": "8 * bytes of the whole file / (height * width of the original)",
+            "bpp_likelihood": "-log2 of the latents' likelihoods, same pixels",
+            "dataset": "mean of the images' values",
+        }
+
+    def compute(self, output: StepOutput) -> dict[str, list[Value]]:
+        """Bits per pixel."""
+        height, width = output["image"].shape[-2:]
+        bpp = output["bits"].double() / (height * width)
+        figures = {BPP: bpp}
+        if "file" in output:
+            parts = {name: bits.double() / (height * width) for name, bits in output["likelihood_bits"].items()}
+            likelihood = sum(parts.values(), start=0 * bpp)
+            figures |= {BPP_LIKELIHOOD: likelihood, BPP_GAP: bpp - likelihood}
+            figures |= {latent_bpp(latent): bits for latent, bits in parts.items()}
+        return {name: column.tolist() for name, column in figures.items()}
+
+
+class CodingTime(PerImageMetric):
+    """Mean wall-clock milliseconds per image, `encode_ms` and `decode_ms`; test only.
+
+    The first image of a run pays for the warm-up of the device and is not left out; look at the rows of the
+    result record where that matters.
+    """
+
+    name = ENCODE_MS
+    unit = "ms"
+    higher_is_better = False
+
+    def protocol(self) -> dict[str, Any]:
+        """What is computed."""
+        return {
+            "clock": "wall clock per image, first image (warm-up) included",
+            "encode_ms": "pixels to bytes, text encoder included",
+            "decode_ms": "bytes to pixels",
+            "dataset": "mean of the images' values",
+        }
+
+    def compute(self, output: StepOutput) -> dict[str, list[Value]]:
+        """Milliseconds."""
+        figures: dict[str, list[Value]] = {}
+        if "encode_seconds" in output:
+            figures[ENCODE_MS] = [1000 * seconds for seconds in output["encode_seconds"]]
+        if "decode_seconds" in output:
+            figures[DECODE_MS] = [1000 * seconds for seconds in output["decode_seconds"]]
+        return figures
