@@ -18,8 +18,6 @@ from lightning_modules.step_output import StepOutput
 if TYPE_CHECKING:
     from lightning_modules.codecs.codec import Codec, CodecOutput
 
-BITSTREAM_SUFFIX = ".lic"
-
 
 class CompressionModule(L.LightningModule):
     """Trains a codec with one Adam over two parameter groups and measures it through files.
@@ -169,7 +167,7 @@ class CompressionModule(L.LightningModule):
             y = self.side_information(None if captions is None else [captions[i]], 1)
             data = self.codec.compress(x, y)
             encoding.append(self._clock() - start)
-            file = folder / f"{Path(name).stem}{BITSTREAM_SUFFIX}"
+            file = folder / f"{name}.{self.codec.name}"
             write_atomically(file, data)
             start = self._clock()
             pictures.append(self.codec.decompress(file.read_bytes()))

@@ -8,7 +8,7 @@ In float64 a flip needs a scale within about 1e-13 of a boundary between tables.
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,12 @@ from lightning_modules.codecs.checkerboard import pack
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood
 from lightning_modules.codecs.range_coder import SymbolDecoder, SymbolEncoder
 from lightning_modules.codecs.space_channel_context import SpaceChannelContext
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def _frozen(part: Part) -> Part:
+    return copy.deepcopy(part).double().eval().requires_grad_(False)
 
 
 class CodedLatents(NamedTuple):
@@ -40,19 +46,15 @@ class LatentCoder:
     """
 
     def __init__(self, prior: FactorizedPrior, h_s: nn.Module, context: SpaceChannelContext) -> None:
-        def frozen(module: nn.Module) -> nn.Module:
-            return copy.deepcopy(module).double().eval().requires_grad_(False)
-
-        self._prior = frozen(prior)
-        self._h_s = frozen(h_s)
-        self._context = frozen(context)
-        self._channels = prior.channels
-        self._medians = self._prior.medians()  # type: ignore[operator]
+        self._prior = _frozen(prior)
+        self._h_s = _frozen(h_s)
+        self._context = _frozen(context)
+        self._medians = self._prior.medians()
         self._gaussian = GaussianLikelihood()
-        self._z_tables = factorized_tables(copy.deepcopy(self._prior))  # type: ignore[arg-type]
+        self._z_tables = factorized_tables(copy.deepcopy(self._prior))
 
     def _z_indexes(self, z: Tensor) -> Tensor:
-        return torch.arange(self._channels, device=z.device).view(1, -1, 1, 1).expand(z.shape)
+        return torch.arange(self._prior.channels, device=z.device).view(1, -1, 1, 1).expand(z.shape)
 
     @torch.no_grad()
     def encode(self, y: Tensor, z: Tensor, *, write: bool = True) -> CodedLatents:
@@ -68,7 +70,7 @@ class LatentCoder:
         """
         encoder = SymbolEncoder()
         y = y.double()
-        halves = [pack(slice_) for slice_ in y.split(self._context.slices, 1)]  # type: ignore[arg-type]
+        halves = [pack(slice_) for slice_ in y.split(self._context.slices, 1)]
         z_symbols = torch.round(z.double() - self._medians)
         z_hat = z_symbols + self._medians
         if write:
@@ -83,7 +85,7 @@ class LatentCoder:
         predicted = self._context(self._h_s(z_hat), quantise)
         likelihoods = {
             "y": self._gaussian(predicted.y_hat, predicted.scales, predicted.means),
-            "z": self._prior.likelihood(z_hat),  # type: ignore[operator]
+            "z": self._prior.likelihood(z_hat),
         }
         stream, checksum = encoder.finish() if write else (b"", 0)
         return CodedLatents(stream, checksum, predicted.y_hat, likelihoods)
@@ -102,8 +104,8 @@ class LatentCoder:
             y_hat, float64 (1, M, 4 height, 4 width), and the checksum of the decoded symbols.
         """
         cells = height * width
-        decoder = SymbolDecoder(stream, cells * (self._channels + 16 * sum(self._context.slices)))  # type: ignore[arg-type]
-        z_indexes = self._z_indexes(torch.empty(1, self._channels, height, width, device=device))
+        decoder = SymbolDecoder(stream, cells * (self._prior.channels + 16 * sum(self._context.slices)))
+        z_indexes = self._z_indexes(torch.empty(1, self._prior.channels, height, width, device=device))
         z_hat = decoder.get(z_indexes, self._z_tables) + self._medians
 
         def quantise(k: int, half: int, scales: Tensor, means: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class JointImageTextLoss(nn.Module):
             self.temperature = AUTHORS_TEMPERATURE
         else:
             self.temperature = float(part.temperature)
-        self.side = int(clip.vision_model.config.image_size)  # type: ignore[arg-type]
+        self.side = int(clip.vision_model.config.image_size)
         self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_CLIP_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -108,10 +108,8 @@ class JointImageTextLoss(nn.Module):
                 original = self.embed_image(x.float())
                 text = self.embed_text(pooled_text.float())
             difference = reconstructed - original
-            if self.part.distance == "per_sample":
-                distance = difference.norm(dim=-1).mean()
-            else:
-                distance = difference.norm()
+            per_sample = self.part.distance == "per_sample"
+            distance = difference.norm(dim=-1).mean() if per_sample else difference.norm()
             contrastive = self._contrastive(_all_processes(reconstructed), _all_processes(text))
         return JointLossTerms(contrastive, distance)
 

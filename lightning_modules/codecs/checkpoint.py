@@ -1,0 +1,61 @@
+"""A codec, ready to code, from a training checkpoint alone."""
+
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from lightning_modules.codecs.elic import ElicCodec
+from lightning_modules.codecs.taco import TacoCodec
+from lightning_modules.codecs.text_encoder import ClipTextEncoder
+
+_CODECS: dict[str, type[ElicCodec]] = {"elic": ElicCodec, "taco": TacoCodec}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, unreadable, or of another kind."""
+
+
+class LoadedCodec(NamedTuple):
+    """A codec in eval mode, and its text encoder if it takes captions."""
+
+    codec: ElicCodec
+    text_encoder: ClipTextEncoder | None
+
+
+def load_codec(path: str | Path, device: str | torch.device = "cpu", *, encoder: bool = True) -> LoadedCodec:
+    """Rebuild codec and text encoder from what the checkpoint says of them.
+
+    Args:
+        path: A checkpoint written by training.
+        device: Where to put both.
+        encoder: False leaves the text encoder out, which decoding does not need.
+
+    Raises:
+        CheckpointError: No such file, not a checkpoint, or one of another program.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist: train one first (fit), or correct --checkpoint")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if not isinstance(checkpoint, dict) or "codec" not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path} is a checkpoint, but not one that this program wrote (it names no codec)")
+    name, config = checkpoint["codec"]["name"], checkpoint["codec"]["config"]
+    if name not in _CODECS:
+        raise CheckpointError(f"{path} holds codec {name!r}; this program knows {', '.join(sorted(_CODECS))}")
+    codec = _CODECS[name](**config)
+    codec.load_state_dict(_part(checkpoint, "codec."))
+    text_encoder = None
+    if encoder and "text_encoder" in checkpoint:
+        text_encoder = ClipTextEncoder.from_config(checkpoint["text_encoder"])
+        text_encoder.load_state_dict(_part(checkpoint, "text_encoder."))
+        text_encoder = text_encoder.to(device)
+    return LoadedCodec(codec.to(device).eval().requires_grad_(False), text_encoder)
+
+
+def _part(checkpoint: dict[str, Any], prefix: str) -> dict[str, Any]:
+    state = checkpoint["state_dict"]
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
