@@ -1,5 +1,6 @@
 """`last.ckpt`: always there, always resumable."""
 
+import contextlib
 import signal
 from pathlib import Path
 from types import FrameType
@@ -33,10 +34,9 @@ class LastCheckpoint(Checkpoint):
         """Watch for Ctrl-C."""
         if trainer.world_size > 1:
             return
-        try:
+        # Outside the main thread signals cannot be handled: whoever runs us there answers Ctrl-C.
+        with contextlib.suppress(ValueError):
             self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
-        except ValueError:
-            pass  # not in the main thread: whoever runs us there handles Ctrl-C
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted:
@@ -71,5 +71,5 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: L.Trainer) -> Path:
         path = Path(trainer.default_root_dir) / "last.ckpt"
         self._saved_at = trainer.global_step
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         return path

@@ -131,13 +131,15 @@ class ElicCodec(Codec):
         return [("prior", self.prior), ("h_s", self.h_s), ("context", self.context), ("g_s", self.g_s)]
 
     def _current_snapshot(self) -> tuple[Any, LatentCoder, str]:
-        """Float64 coder and fingerprint of the weights as they are now.
+        """Float64 coder and fingerprint of the weights as they are now, so that nobody has to call an update().
 
-        Weights are recognised by their storage and version counter, which every optimiser step and every loading
-        changes; so nobody has to call an update().
+        A change is recognised by storage, version counter and one element of every tensor: fused optimisers step
+        without counting versions.
         """
-        tensors = [t for _, part in self._decoder_parts() for t in part.state_dict(keep_vars=True).values()]
-        state = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+        tensors = [t.detach() for _, part in self._decoder_parts() for t in part.state_dict().values() if t.numel()]
+        probes = torch.stack([t[(0,) * t.dim()].double() for t in tensors]).tolist()
+        versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+        state = (versions, probes)
         if self._snapshot is None or self._snapshot[0] != state:
             coder = LatentCoder(self.prior, self.h_s, self.context)
             self._snapshot = (state, coder, self._digest())
@@ -152,9 +154,8 @@ class ElicCodec(Codec):
         return digest.hexdigest()
 
     def train(self, mode: bool = True) -> ElicCodec:
-        """Switch mode; entering training drops the float64 snapshot."""
-        if mode:
-            self._snapshot = None
+        """Switch mode and drop the float64 snapshot: weights change between one evaluation and the next."""
+        self._snapshot = None
         super().train(mode)
         return self
 

@@ -1,0 +1,102 @@
+"""Trainer subcommands: LightningCLI with a run directory that owns everything a run writes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from callbacks import NonFiniteLossError, ResultExistsError, SaveRunConfig
+from datamodules.errors import DataError
+from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
+from lightning_modules.base import CompressionModule
+from lightning_modules.codecs.checkpoint import CheckpointError
+from lightning_modules.commands import VERBS
+from lightning_modules.run_directory import IfExists, RunDirectoryError, checkpoint_to_measure, prepare
+
+# At import, since the other processes of a distributed run execute this module again. Without it, an interpolation
+# such as ${model.init_args.lmbda} is looked up beside the subcommand instead of inside it.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+_DESCRIPTION = (
+    "Train, measure and use learned image codecs. Besides the subcommands below, which take -c CONFIG: "
+    + "; ".join(f"'{name}' {verb.summary}" for name, verb in VERBS.items())
+    + ". Flags go after configs: the last value wins."
+)
+
+
+class ExperimentCLI(LightningCLI):
+    """Adds `run_dir` and `if_exists`, and chooses the checkpoint to resume or to measure."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Run directory and what to do when it exists."""
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            default="runs/default",
+            help="Directory of the run: checkpoints, config, logs, results and pictures.",
+        )
+        parser.add_argument(
+            "--if_exists",
+            type=IfExists,
+            default="error",
+            help="What fit does when run_dir holds a run: stop, continue from its last.ckpt, or delete it.",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Settle run directory and checkpoint before anything expensive is built."""
+        config = self.config[self.subcommand]
+        run_dir = Path(config["run_dir"])
+        if config["trainer"]["default_root_dir"] not in (None, config["run_dir"]):
+            raise RunDirectoryError("trainer.default_root_dir is not used: set --run_dir")
+        if config["ckpt_path"] is None and not config["trainer"]["fast_dev_run"]:
+            if self.subcommand == "fit":
+                checkpoint = prepare(run_dir, config["if_exists"])
+            else:
+                checkpoint = checkpoint_to_measure(run_dir)
+            config["ckpt_path"] = None if checkpoint is None else str(checkpoint)
+        elif config["ckpt_path"] not in (None, "best", "last") and not Path(config["ckpt_path"]).is_file():
+            raise CheckpointError(f"checkpoint {config['ckpt_path']} does not exist: correct --ckpt_path")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The configured trainer, writing checkpoints atomically and everything else below the run directory."""
+        plugins = self._get(self.config_init, "trainer")["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        run_dir = self._get(self.config_init, "run_dir")
+        return super().instantiate_trainer(
+            default_root_dir=run_dir, plugins=[*plugins, AtomicCheckpointIO()], **kwargs
+        )
+
+
+def run_experiment(args: list[str] | None) -> ExperimentCLI:
+    """Parse and run fit, validate, test or predict.
+
+    Args:
+        args: Arguments from the subcommand on; None takes those of the process.
+
+    Raises:
+        SystemExit: With code 2 after an error that the user can mend.
+    """
+    # TF32 where there are tensor cores: convolutions use it by default, matrix products only on request.
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        return ExperimentCLI(
+            CompressionModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveRunConfig,
+            seed_everything_default=0,
+            trainer_defaults={"use_distributed_sampler": False},
+            parser_kwargs={"parser_mode": "omegaconf+", "description": _DESCRIPTION},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+    except (DataError, NonFiniteLossError, ResultExistsError, RunDirectoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
