@@ -1,11 +1,11 @@
 # `make demo` and `make test` need Python 3.11 and the package index; nothing else.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
 RUN := $(BIN)/python -m lightning_modules.cli
 
-.PHONY: install demo test lint clean
+.PHONY: help install demo test lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,8 +21,22 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 install: $(VENV)/installed
 
+# DEMO_FLAGS shortens the training, for tests of this recipe.
 demo: install
-	@BIN=$(BIN) sh demo.sh $(DEMO_FLAGS)
+	$(RUN) fit -c configs/taco.yaml -c configs/demo.yaml --if_exists resume $(DEMO_FLAGS)
+	$(RUN) test -c configs/taco.yaml -c configs/demo.yaml
+	$(RUN) sample runs/demo/photographs
+	$(RUN) compress --force runs/demo/photographs/chelsea.png runs/demo/chelsea.taco \
+	    --checkpoint runs/demo/last.ckpt --caption "a close-up of a tabby cat with green eyes"
+	$(RUN) decompress --force runs/demo/chelsea.taco runs/demo/chelsea.png --checkpoint runs/demo/last.ckpt
+	$(RUN) decompress --info runs/demo/chelsea.taco
+	@echo
+	@echo "checkpoints    runs/demo/last.ckpt and best.ckpt; config.yaml says how they were made"
+	@echo "figures        runs/demo/results/sample-test.json"
+	@echo "pictures       runs/demo/pictures/sample-test/: original and reconstruction side by side"
+	@echo "one photograph runs/demo/photographs/chelsea.png, its file chelsea.taco, and back: chelsea.png"
+	@echo "next           README.md: train on COCO, test on Kodak, compress your own photographs with"
+	@echo "               $(RUN) compress PHOTO.png PHOTO.taco --checkpoint runs/demo/last.ckpt --caption '...'"
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"

@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.run_files import write_atomically
+from lightning_modules.files import write_atomically
 
 
 class NonFiniteLossError(RuntimeError):

@@ -11,7 +11,8 @@ from PIL import Image
 from callbacks.metrics.psnr import psnr
 from callbacks.names import RECONSTRUCTIONS, metric_key
 from callbacks.pictures import comparison, to_picture
-from callbacks.run_files import png_path, write_atomically
+from callbacks.run_files import png_path
+from lightning_modules.files import write_atomically
 from lightning_modules.step_output import StepOutput
 
 

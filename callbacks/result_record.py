@@ -17,8 +17,8 @@ from callbacks.metric import MetricCallback
 from callbacks.metrics.value import NotAvailable
 from callbacks.names import BPP, DECODE_MS, ENCODE_MS, MS_SSIM, PSNR
 from callbacks.per_image import PerImageMetric
-from callbacks.run_files import write_atomically
 from callbacks.save_config import SaveRunConfig
+from lightning_modules.files import write_atomically
 
 SCHEMA = 1
 IDENTITY = ("codec", "lambda", "weights")

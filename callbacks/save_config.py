@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from callbacks.run_files import write_atomically
+from lightning_modules.files import write_atomically
 
 
 class SaveRunConfig(SaveConfigCallback):

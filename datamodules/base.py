@@ -56,6 +56,7 @@ class CaptionedImageDataModule(L.LightningDataModule, ABC):
     test_name: str
     """Dataset short name in test and prediction batches."""
     crops_per_image: int | None = None
+    keep_decoded: bool = False
     """Training samples per image; None for one per caption."""
 
     def __init__(
@@ -124,7 +125,12 @@ class CaptionedImageDataModule(L.LightningDataModule, ABC):
             samples = self._large_enough(self.training_samples(), self.crop_size, "crop_size", self.on_unreadable)
             train, val = self.hold_out(samples)
             self._train = CaptionedDataset(
-                train, RandomCrop(self.crop_size), self.captions, self.crops_per_image, self.on_unreadable
+                train,
+                RandomCrop(self.crop_size),
+                self.captions,
+                self.crops_per_image,
+                self.on_unreadable,
+                self.keep_decoded,
             )
             self._val = CaptionedDataset(val, CentreCrop(self.crop_size))
         if stage in (None, "test", "predict") and self._test is None:

@@ -135,6 +135,7 @@ class SampleDataModule(CaptionedImageDataModule):
     """
 
     train_name = "sample"
+    keep_decoded = True
     test_name = "sample-test"
 
     def __init__(self, crops_per_image: int = 32, **kwargs: Any) -> None:

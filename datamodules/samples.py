@@ -101,6 +101,7 @@ class CaptionedDataset(Dataset[Item]):
         on_unreadable: "raise" an UnreadableImageError, or "skip": take the next image that can be read. The
             replacement depends on nothing but the index, so it is the same in every run. Skipped files are
             noted in shared memory, where `report_unreadable` finds them whichever worker met them.
+        keep_decoded: Keep decoded images in memory, for sets of a few files that are read over and over.
 
     Raises:
         DataError: on reading, where an image is smaller than the crop, or where too many in a row are
@@ -114,7 +115,9 @@ class CaptionedDataset(Dataset[Item]):
         captions: Literal["all", "first"] = "first",
         crops_per_image: int | None = None,
         on_unreadable: Literal["raise", "skip"] = "raise",
+        keep_decoded: bool = False,
     ) -> None:
+        self._decoded: dict[Path, Image.Image] | None = {} if keep_decoded else None
         self.samples = samples
         self.crop = crop
         self.on_unreadable = on_unreadable
@@ -136,7 +139,7 @@ class CaptionedDataset(Dataset[Item]):
             position = (first + step) % len(self.samples)
             sample = self.samples[position]
             try:
-                image = load_rgb(sample.path)
+                image = self._load(sample.path)
             except UnreadableImageError:
                 if self.on_unreadable == "raise":
                     raise
@@ -155,6 +158,13 @@ class CaptionedDataset(Dataset[Item]):
             f"{len(tried)} images in a row cannot be read ({first_of(tried)}): "
             f"check the disk and the folder {self.samples[first].path.parent}"
         )
+
+    def _load(self, path: Path) -> Image.Image:
+        if self._decoded is None:
+            return load_rgb(path)
+        if path not in self._decoded:
+            self._decoded[path] = load_rgb(path)
+        return self._decoded[path]
 
     def report_unreadable(self) -> None:
         """Warn, on rank zero, about the files that this process and its workers replaced, and forget them."""

@@ -168,7 +168,7 @@ class CompressionModule(L.LightningModule):
             data = self.codec.compress(x, y)
             encoding.append(self._clock() - start)
             file = folder / f"{name}.{self.codec.name}"
-            write_atomically(file, data)
+            write_atomically(file, lambda draft, data=data: draft.write_bytes(data))
             start = self._clock()
             pictures.append(self.codec.decompress(file.read_bytes()))
             decoding.append(self._clock() - start)

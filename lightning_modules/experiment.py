@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,13 @@ _DESCRIPTION = (
 )
 
 
+# Lightning's remarks on what is so on purpose here: config.yaml lies beside the checkpoints, frozen networks stay in
+# eval mode; and its advertisements.
+warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
+
+
 class ExperimentCLI(LightningCLI):
     """Adds `run_dir` and `if_exists`, and chooses the checkpoint to resume or to measure."""
 
@@ -52,6 +61,9 @@ class ExperimentCLI(LightningCLI):
         """Settle run directory and checkpoint before anything expensive is built."""
         config = self.config[self.subcommand]
         run_dir = Path(config["run_dir"])
+        callbacks = [callback["class_path"] for callback in config["trainer"]["callbacks"] or []]
+        if self.subcommand == "test" and any(name.endswith("ResultRecord") for name in callbacks):
+            config["verbose"] = False  # the record prints its own table
         if config["trainer"]["default_root_dir"] not in (None, config["run_dir"]):
             raise RunDirectoryError("trainer.default_root_dir is not used: set --run_dir")
         if config["ckpt_path"] is None and not config["trainer"]["fast_dev_run"]:
@@ -60,6 +72,8 @@ class ExperimentCLI(LightningCLI):
             else:
                 checkpoint = checkpoint_to_measure(run_dir)
             config["ckpt_path"] = None if checkpoint is None else str(checkpoint)
+            if checkpoint is not None:
+                print(f"Using checkpoint {checkpoint}", file=sys.stderr)
         elif config["ckpt_path"] not in (None, "best", "last") and not Path(config["ckpt_path"]).is_file():
             raise CheckpointError(f"checkpoint {config['ckpt_path']} does not exist: correct --ckpt_path")
 

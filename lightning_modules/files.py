@@ -1,25 +1,23 @@
 """Writing files so that they are either whole or not there."""
 
 import os
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes under a temporary name beside `path`, then rename; parent folders are made.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Create or replace `path` so that a reader sees the old file or the whole new one, also after a crash.
 
-    Raises:
-        OSError: The disk is full or not writable; `path` is then what it was before.
+    Args:
+        path: the file; its folder is made.
+        write: writes the content to the path that it is given (a hidden file in the same folder).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # The process id keeps two ranks that write the same image (a padded dataset) out of each other's way. The
+    # suffix stays, since image writers go by it.
+    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # noqa: PTH101  mkstemp makes files private
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def main(args: list[str]) -> None:
         except ValueError as error:
             raise CommandError(f"{source}: {error}") from error
         seconds = time.perf_counter() - start
-        write_atomically(target, data)
+        write_atomically(target, lambda draft: draft.write_bytes(data))
         height, width = picture.x.shape[-2:]
         bpp = 8 * len(data) / (height * width)
         return f"{source} -> {target}  {width}x{height}  {len(data)} bytes  {bpp:.4f} bpp  {seconds:.2f} s"

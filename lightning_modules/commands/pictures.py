@@ -70,7 +70,7 @@ def _flatten(image: Image.Image, path: Path, background: str | None) -> Image.Im
         if image.getchannel("A").getextrema() == (255, 255):
             return image
         raise CommandError(
-            f"{path}: has transparent pixels, which the codec cannot carry; lay it on a colour with --background white"
+            f"{path}: has transparent pixels, which the codec cannot carry; lay it on a colour: --background white"
         )
     try:
         colour = ImageColor.getcolor(background, "RGBA")
@@ -85,4 +85,4 @@ def write_picture(path: Path, x_hat: Tensor, greyscale: bool) -> None:
     image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     (image.convert("L") if greyscale else image).save(buffer, _FORMATS[path.suffix.lower()])
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, lambda draft: draft.write_bytes(buffer.getvalue()))
