@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.files import write_atomically
 from lightning_modules.losses.rate_distortion import bits, bits_per_pixel
 from lightning_modules.step_output import StepOutput
@@ -211,7 +212,18 @@ class CompressionModule(L.LightningModule):
         checkpoint["codec"] = {"name": self.codec.name, "config": self.codec.config()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Supply the frozen loss networks, so that everything else is loaded strictly."""
+        """Supply the frozen loss networks, so that everything else is loaded strictly.
+
+        Raises:
+            CheckpointError: The checkpoint holds a codec of another kind or size.
+        """
+        stored = checkpoint.get("codec")
+        mine = {"name": self.codec.name, "config": self.codec.config()}
+        if stored != mine:
+            raise CheckpointError(
+                f"the checkpoint holds codec {_describe(stored)}, but the configuration asks for {_describe(mine)}: "
+                "use the config.yaml beside the checkpoint, or set the same sizes"
+            )
         own = self.state_dict()
         checkpoint["state_dict"].update({key: own[key] for key in self._frozen_keys()})
 
@@ -226,6 +238,12 @@ class CompressionModule(L.LightningModule):
             "weights": self.codec.fingerprint(),
             "parameters": self.codec.parameter_counts(),
         }
+
+
+def _describe(codec: dict[str, Any] | None) -> str:
+    if codec is None:
+        return "of another program"
+    return codec["name"] + "(" + ", ".join(f"{name}={value}" for name, value in codec["config"].items()) + ")"
 
 
 def to_8_bit(x_hat: Tensor) -> Tensor:
