@@ -61,8 +61,9 @@ class ExperimentCLI(LightningCLI):
         """Settle run directory and checkpoint before anything expensive is built."""
         config = self.config[self.subcommand]
         run_dir = Path(config["run_dir"])
-        callbacks = [callback["class_path"] for callback in config["trainer"]["callbacks"] or []]
-        if self.subcommand == "test" and any(name.endswith("ResultRecord") for name in callbacks):
+        callbacks = config["trainer"]["callbacks"] or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        if self.subcommand == "test" and any(c["class_path"].endswith("ResultRecord") for c in callbacks):
             config["verbose"] = False  # the record prints its own table
         if config["trainer"]["default_root_dir"] not in (None, config["run_dir"]):
             raise RunDirectoryError("trainer.default_root_dir is not used: set --run_dir")

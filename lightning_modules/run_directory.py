@@ -32,14 +32,15 @@ def prepare(run_dir: Path, if_exists: IfExists) -> Path | None:
     last = run_dir / LAST_CHECKPOINT
     if if_exists == "resume":
         return last if last.is_file() else None
-    # The other processes of a distributed run arrive when the first has already begun to write.
-    if not _is_first_process() or not run_dir.is_dir() or not any(run_dir.iterdir()):
+    # What a start that failed left behind, a config and empty logs, is nobody's loss. And the other processes of a
+    # distributed run arrive when the first has already begun to write.
+    worth_keeping = any(run_dir.glob("*.ckpt")) or (run_dir / "results").is_dir()
+    if not worth_keeping or not _is_first_process():
         return None
     if if_exists == "error":
-        state = f"a run with checkpoint {last}" if last.is_file() else "files"
         raise RunDirectoryError(
-            f"{run_dir} already holds {state}. Continue it with --if_exists resume, delete it with "
-            "--if_exists overwrite, or choose another --run_dir."
+            f"{run_dir} already holds the checkpoints or results of a run. Continue it with --if_exists resume, "
+            "delete it with --if_exists overwrite, or choose another --run_dir."
         )
     if not (run_dir / CONFIG).is_file():
         raise RunDirectoryError(

@@ -1,0 +1,78 @@
+"""Every config parses, and configs/taco.yaml is the paper's recipe."""
+
+from pathlib import Path
+
+import lightning as L
+import pytest
+from jsonargparse import ArgumentParser
+
+from lightning_modules.base import CompressionModule
+from lightning_modules.experiment import ExperimentCLI
+from tests.conftest import ROOT
+
+CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
+COMPLETE = {Path("configs/taco.yaml"), Path("configs/elic.yaml")}
+
+
+class ParseOnly(ExperimentCLI):
+    """Stops before anything is built."""
+
+    def before_instantiate_classes(self) -> None:
+        return
+
+    def instantiate_classes(self) -> None:
+        return
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        return
+
+
+def parse(*args: str) -> dict:
+    cli = ParseOnly(
+        CompressionModule,
+        L.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        parser_kwargs={"parser_mode": "omegaconf+"},
+        auto_configure_optimizers=False,
+        args=["fit", *args],
+    )
+    assert isinstance(cli.parser, ArgumentParser)
+    return cli.config["fit"].as_dict()
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
+def test_config_parses(path: Path) -> None:
+    args = ["-c", str(path)] if path in COMPLETE else ["-c", "configs/taco.yaml", "-c", str(path)]
+    config = parse(*args)
+    assert config["model"]["class_path"].startswith("lightning_modules.taco.")
+    text = path.read_text()
+    assert text.startswith("# "), "a config says what it is for"
+
+
+def test_taco_is_the_papers_recipe() -> None:
+    config = parse("-c", "configs/taco.yaml")
+    model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
+    assert (model["k_p"], model["k_j"], model["joint"]["beta"]) == (3.5, 0.0025, 40)
+    assert model["lmbda"] in [4e-4, 8e-4, 16e-4, 40e-4, 90e-4, 150e-4]
+    assert (model["N"], model["M"], model["slices"]) == (192, 320, [16, 16, 32, 64, 192])
+    assert (model["clip"]["pretrained"], model["clip"]["max_tokens"], model["lpips"]["net"]) == (True, 38, "alex")
+    assert (model["learning_rate"], model["milestones"], model["decay"]) == (1e-4, [45, 48], 0.1)
+    assert (trainer["max_epochs"], trainer["gradient_clip_val"], trainer["precision"]) == (50, 1.0, "32-true")
+    assert config["data"]["class_path"].endswith("CocoCaptionsDataModule")
+    assert (data["year"], data["batch_size"], data["crop_size"], data["captions"]) == (2014, 4, 256, "all")
+
+
+def test_every_key_of_the_recipe_has_a_comment() -> None:
+    lines = (ROOT / "configs/taco.yaml").read_text().splitlines()
+    model = lines[lines.index("model:") :]
+    silent = [line for line in model if ":" in line and "#" not in line and "class_path" not in line]
+    assert {line.split(":")[0].strip() for line in silent} <= {
+        *("model", "init_args", "data", "clip", "lpips", "joint", "num_workers", "seed")
+    }
