@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from abc import abstractmethod
 from pathlib import Path
@@ -169,7 +170,7 @@ class CompressionModule(L.LightningModule):
             data = self.codec.compress(x, y)
             encoding.append(self._clock() - start)
             file = folder / f"{name}.{self.codec.name}"
-            write_atomically(file, lambda draft, data=data: draft.write_bytes(data))
+            write_atomically(file, functools.partial(Path.write_bytes, data=data))
             start = self._clock()
             pictures.append(self.codec.decompress(file.read_bytes()))
             decoding.append(self._clock() - start)

@@ -115,3 +115,15 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
     except (DataError, NonFiniteLossError, ResultExistsError, RunDirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    except ValueError as error:
+        # What the constructor of a model or datamodule raises comes wrapped in a page about types.
+        if not str(error).startswith("Does not validate against"):
+            raise
+        print(f"error: {_innermost(error)}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
