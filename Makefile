@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
+TEST_FLAGS ?=
 RUN := $(BIN)/python -m lightning_modules.cli
 
 .PHONY: help install demo test lint clean
@@ -21,7 +22,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 install: $(VENV)/installed
 
-# DEMO_FLAGS shortens the training, for tests of this recipe.
+# DEMO_FLAGS and TEST_FLAGS are for tests of these recipes.
 demo: install
 	$(RUN) fit -c configs/taco.yaml -c configs/demo.yaml --if_exists resume $(DEMO_FLAGS)
 	$(RUN) test -c configs/taco.yaml -c configs/demo.yaml
@@ -39,7 +40,7 @@ demo: install
 	@echo "               $(RUN) compress PHOTO.png PHOTO.taco --checkpoint runs/demo/last.ckpt --caption '...'"
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(TEST_FLAGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -92,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TacoModule, list[
     folder = tmp_path_factory.mktemp("trained")
     recorder = LossRecorder()
     module = small_taco(learning_rate=1e-3)
-    data = SampleDataModule(crops_per_image=1000, batch_size=4, crop_size=64, num_workers=0)
+    data = SampleDataModule(crops_per_image=1000, batch_size=2, crop_size=64, num_workers=0)
     trainer = quiet_trainer(folder, max_steps=300, limit_val_batches=0, callbacks=[recorder])
     trainer.fit(module, datamodule=data)
     checkpoint = folder / "last.ckpt"
