@@ -113,3 +113,9 @@ def run_cli(*args: str, cwd: Path = ROOT, check: bool = True, **environment: str
     if check:
         assert result.returncode == 0, result.stdout + result.stderr
     return result
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first, so that parallel workers end together."""
+    longest = ["test_readme.py", "test_kodak_coding.py", "test_training.py", "test_cli.py"]
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))

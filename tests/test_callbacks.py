@@ -26,8 +26,9 @@ from callbacks.names import metric_key
 from callbacks.pictures import comparison, wrap
 from callbacks.provenance import git_state
 from callbacks.result_record import plain
-from callbacks.run_files import png_path, write_atomically
+from callbacks.run_files import png_path
 from datamodules.batch import Batch
+from lightning_modules.files import write_atomically
 from lightning_modules.pretrained import PretrainedError
 from lightning_modules.step_output import StepOutput
 
