@@ -167,17 +167,17 @@ class CompressionModule(L.LightningModule):
             x = batch["image"][i : i + 1]
             start = self._clock()
             y = self.side_information(None if captions is None else [captions[i]], 1)
-            data = self.codec.compress(x, y)
+            encoded = self.codec.encode(x, y)
             encoding.append(self._clock() - start)
             file = folder / f"{name}.{self.codec.name}"
-            write_atomically(file, functools.partial(Path.write_bytes, data=data))
+            write_atomically(file, functools.partial(Path.write_bytes, data=encoded.data))
             start = self._clock()
             pictures.append(self.codec.decompress(file.read_bytes()))
             decoding.append(self._clock() - start)
             sizes.append(8 * file.stat().st_size)
             files.append(file)
-            for latent, values in self.codec(x, y)["likelihoods"].items():
-                parts.setdefault(latent, []).append(bits(values.double()))
+            for latent, values in encoded.likelihoods().items():
+                parts.setdefault(latent, []).append(bits(values))
         output = self._step_output(
             batch,
             torch.cat(pictures),

@@ -68,7 +68,7 @@ def test_decoding_does_not_depend_on_threads_or_instruction_set(
         latent = codec.analyse(x, text_encoder([name]))
         data = codec.compress(x, text_encoder([name]))
         (folder / name).write_bytes(data)
-        encoded[name] = codec.latent_coder().encode(latent, codec.h_a(latent), write=False).y_hat
+        encoded[name] = codec.latent_coder().encode(latent, codec.h_a(latent), write=False).predicted.y_hat
     if spread:
         hyper = codec.latent_coder()._context(
             codec.latent_coder()._h_s(torch.zeros(1, 64, 4, 4, dtype=torch.float64)), lambda k, h, s, m: m

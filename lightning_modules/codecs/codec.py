@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NotRequired, TypedDict
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, NotRequired, TypedDict
 
 from torch import Tensor, nn
 
@@ -19,6 +20,15 @@ class CodecOutput(TypedDict):
     likelihoods: dict[str, Tensor]
     """Likelihood of every latent symbol, batch first; bits are -log2, summed."""
     y_hat: NotRequired[Tensor]
+
+
+class Encoded(NamedTuple):
+    """A coded image."""
+
+    data: bytes
+    """The file."""
+    likelihoods: Callable[[], dict[str, Tensor]]
+    """Computes the float64 likelihoods of the coded latents, as in `CodecOutput`; coding does not need them."""
 
 
 class Codec(nn.Module, ABC):
@@ -40,8 +50,18 @@ class Codec(nn.Module, ABC):
         """
 
     @abstractmethod
+    def encode(self, x: Tensor, y: object = None, *, greyscale: bool = False) -> Encoded:
+        """One image (1, 3, H, W) in [0, 1] to the bytes of a file, with what they should have cost.
+
+        Args:
+            x: The image.
+            y: Side information.
+            greyscale: Noted in the file for whoever writes the decoded picture.
+        """
+
     def compress(self, x: Tensor, y: object = None, *, greyscale: bool = False) -> bytes:
-        """One image (1, 3, H, W) in [0, 1] to the bytes of a file."""
+        """The bytes of `encode` alone."""
+        return self.encode(x, y, greyscale=greyscale).data
 
     @abstractmethod
     def decompress(self, data: bytes) -> Tensor:
@@ -64,5 +84,6 @@ class Codec(nn.Module, ABC):
         raise NotImplementedError
 
     def parameter_counts(self) -> dict[str, int]:
-        """Number of parameters by part."""
-        return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+        """Number of parameters by part that has any."""
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+        return {name: count for name, count in counts.items() if count}

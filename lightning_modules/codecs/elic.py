@@ -22,7 +22,7 @@ from lightning_modules.codecs.bitstream import (
     WrongWeightsError,
 )
 from lightning_modules.codecs.checkerboard import pack
-from lightning_modules.codecs.codec import CODEC_IDS, Codec, CodecOutput
+from lightning_modules.codecs.codec import CODEC_IDS, Codec, CodecOutput, Encoded
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood, ste_round, uniform_noise
 from lightning_modules.codecs.latent_coder import LatentCoder
 from lightning_modules.codecs.space_channel_context import SpaceChannelContext
@@ -104,7 +104,7 @@ class ElicCodec(Codec):
                 y_hat, likelihoods = self._noisy_latents(latent, z, keys)
             else:
                 coded = self.latent_coder().encode(latent, z, write=False)
-                y_hat, likelihoods = coded.y_hat.float(), coded.likelihoods
+                y_hat, likelihoods = coded.predicted.y_hat.float(), self.latent_coder().likelihoods(coded)
         x_hat = self.synthesise(y_hat)[..., :height, :width]
         return {"x_hat": x_hat, "likelihoods": likelihoods, "y_hat": y_hat}
 
@@ -168,8 +168,8 @@ class ElicCodec(Codec):
         return self._current_snapshot()[2]
 
     @torch.no_grad()
-    def compress(self, x: Tensor, y: Any = None, *, greyscale: bool = False) -> bytes:
-        """See `Codec.compress`. `greyscale` is noted in the file for whoever writes the decoded picture.
+    def encode(self, x: Tensor, y: Any = None, *, greyscale: bool = False) -> Encoded:
+        """See `Codec.encode`. In float32 also under autocast.
 
         Raises:
             ValueError: x is not a single (1, 3, H, W) image, or the model has diverged.
@@ -177,9 +177,10 @@ class ElicCodec(Codec):
         if x.dim() != 4 or x.shape[:2] != (1, 3):
             raise ValueError(f"compress takes one image (1, 3, H, W), not {tuple(x.shape)}")
         height, width = x.shape[-2:]
-        latent = self.analyse(pad(x), y).float()
-        coded = self.latent_coder().encode(latent, self.h_a(latent))
-        return Bitstream(
+        with torch.autocast(x.device.type, enabled=False):
+            latent = self.analyse(pad(x), y)
+            coded = self.latent_coder().encode(latent, self.h_a(latent))
+        stream = Bitstream(
             codec_id=CODEC_IDS[self.name],
             fingerprint=self.fingerprint()[:FINGERPRINT_DIGITS],
             width=width,
@@ -187,13 +188,15 @@ class ElicCodec(Codec):
             greyscale=greyscale,
             payload=coded.stream,
             latent_checksum=coded.checksum,
-        ).to_bytes()
+        )
+        return Encoded(stream.to_bytes(), lambda: self.latent_coder().likelihoods(coded))
 
     @torch.no_grad()
     def decompress(self, data: bytes) -> Tensor:
-        """See `Codec.decompress`."""
+        """See `Codec.decompress`. In float32 also under autocast."""
         y_hat, stream = self.decode_latent(data)
-        x_hat = self.synthesise(y_hat.float())
+        with torch.autocast(y_hat.device.type, enabled=False):
+            x_hat = self.synthesise(y_hat.float())
         return x_hat[..., : stream.height, : stream.width]
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from lightning_modules.codecs.cdf_tables import factorized_tables, gaussian_tabl
 from lightning_modules.codecs.checkerboard import pack
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood
 from lightning_modules.codecs.range_coder import SymbolDecoder, SymbolEncoder
-from lightning_modules.codecs.space_channel_context import SpaceChannelContext
+from lightning_modules.codecs.space_channel_context import LatentPrediction, SpaceChannelContext
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -27,13 +27,14 @@ def _frozen(part: Part) -> Part:
 
 
 class CodedLatents(NamedTuple):
-    """Result of `LatentCoder.encode`."""
+    """Result of `LatentCoder.encode`; every tensor is float64."""
 
     stream: bytes
     checksum: int
     """16-bit checksum of the integer symbols."""
-    y_hat: Tensor
-    likelihoods: dict[str, Tensor]
+    predicted: LatentPrediction
+    """y_hat, and the scales and means it was coded with."""
+    z_hat: Tensor
 
 
 class LatentCoder:
@@ -64,9 +65,6 @@ class LatentCoder:
             y: (B, M, h, w); B must be 1 when writing.
             z: (B, N, h/4, w/4).
             write: False for evaluation from likelihoods: same y_hat, no stream.
-
-        Returns:
-            y_hat is float64, likelihoods "y" and "z" are float64 in the shapes of y and z.
         """
         encoder = SymbolEncoder()
         y = y.double()
@@ -83,12 +81,16 @@ class LatentCoder:
             return symbols + means
 
         predicted = self._context(self._h_s(z_hat), quantise)
-        likelihoods = {
-            "y": self._gaussian(predicted.y_hat, predicted.scales, predicted.means),
-            "z": self._prior.likelihood(z_hat),
-        }
         stream, checksum = encoder.finish() if write else (b"", 0)
-        return CodedLatents(stream, checksum, predicted.y_hat, likelihoods)
+        return CodedLatents(stream, checksum, predicted, z_hat)
+
+    @torch.no_grad()
+    def likelihoods(self, coded: CodedLatents) -> dict[str, Tensor]:
+        """Likelihoods of what was coded, float64 in the shapes of y and z; coding itself does not need them."""
+        return {
+            "y": self._gaussian(*coded.predicted),
+            "z": self._prior.likelihood(coded.z_hat),
+        }
 
     @torch.no_grad()
     def decode(self, stream: bytes, height: int, width: int, device: torch.device) -> tuple[Tensor, int]:
