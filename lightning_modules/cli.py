@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from lightning_modules.experiment import ExperimentCLI
 
 
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+
+
 def main(args: list[str] | None = None) -> ExperimentCLI | None:
     """Run one command.
 
@@ -34,6 +37,8 @@ def main(args: list[str] | None = None) -> ExperimentCLI | None:
     """
     arguments = sys.argv[1:] if args is None else args
     try:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in (*TRAINER_COMMANDS, *VERBS):
+            raise CommandError(f"{arguments[0]}: no such command; there are {', '.join((*TRAINER_COMMANDS, *VERBS))}")
         if arguments and arguments[0] in VERBS:
             VERBS[arguments[0]].run(arguments[1:])
             return None

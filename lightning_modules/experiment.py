@@ -19,6 +19,7 @@ from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
 from lightning_modules.base import CompressionModule
 from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.commands import VERBS
+from lightning_modules.pretrained import PretrainedError
 from lightning_modules.run_directory import IfExists, RunDirectoryError, checkpoint_to_measure, prepare
 
 # At import, since the other processes of a distributed run execute this module again. Without it, an interpolation
@@ -119,11 +120,14 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
         # What the constructor of a model or datamodule raises comes wrapped in a page about types.
         if not str(error).startswith("Does not validate against"):
             raise
-        print(f"error: {_innermost(error)}", file=sys.stderr)
+        print(f"error: {_cause(error)}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return error
+def _cause(error: BaseException) -> BaseException:
+    """The constructor's own error: one of ours if there is one, and else the first that was raised."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    ours = [e for e in chain if isinstance(e, (DataError, PretrainedError))]
+    return ours[0] if ours else chain[-1]

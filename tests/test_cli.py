@@ -133,6 +133,7 @@ def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest
     assert str(tmp_path) in told
     told = message_of(capsys, "fit", *TINY, *target, "--model.clip.pretrained", "./no/clip")
     assert "model.init_args.clip.pretrained" in told
+    assert "there are fit, " in message_of(capsys, "compres", "a.png", "b.taco")
     assert "lmda" in message_of(capsys, "fit", *TINY, *target, "--model.lmda", "0.1")
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lightning_modules.codecs.checkpoint import load_codec
+from lightning_modules.codecs.taco import TacoCodec, TextFeatures
 from lightning_modules.commands.pictures import read_picture
 from tests.conftest import ROOT
 
@@ -17,6 +18,7 @@ _DECODE = """
 import sys, torch
 from pathlib import Path
 from lightning_modules.codecs.checkpoint import load_codec
+from lightning_modules.codecs.taco import TacoCodec, TextFeatures
 checkpoint, folder, threads, output = sys.argv[1:]
 torch.set_num_threads(int(threads))
 codec, _ = load_codec(checkpoint, encoder=False)
@@ -46,6 +48,18 @@ def test_files_hold_exactly_what_evaluation_sees(
         assert torch.equal(module.codec.decompress(data), out["x_hat"]), name
         expected = sum(float(-v.log2().sum()) for v in out["likelihoods"].values()) / 8
         assert abs(len(data) - expected) <= 0.005 * expected + 16, (name, len(data), expected)
+
+
+@pytest.mark.slow
+def test_the_paper_size_codes_kodak_exactly(kodak: dict[str, torch.Tensor]) -> None:
+    """Untrained weights, so only exactness is asked for."""
+    torch.manual_seed(0)
+    codec = TacoCodec().eval()
+    text = TextFeatures(torch.randn(1, 38, 512), torch.randn(1, 512))
+    for name, x in kodak.items():
+        with torch.no_grad():
+            x_hat = codec(x, text)["x_hat"]
+        assert torch.equal(codec.decompress(codec.compress(x, text)), x_hat), name
 
 
 @pytest.mark.parametrize("spread", [False, True], ids=["as trained", "scales spread on purpose"])

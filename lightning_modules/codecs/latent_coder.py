@@ -51,7 +51,7 @@ class LatentCoder:
         self._h_s = _frozen(h_s)
         self._context = _frozen(context)
         self._medians = self._prior.medians()
-        self._gaussian = GaussianLikelihood()
+        self._gaussian = GaussianLikelihood().to(self._prior.quantiles.device)
         self._z_tables = factorized_tables(copy.deepcopy(self._prior))
 
     def _z_indexes(self, z: Tensor) -> Tensor:
