@@ -10,7 +10,7 @@ RUN := $(BIN)/python -m lightning_modules.cli
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    train a small TACO, test it through files, compress a photograph (about 5 minutes)"
+	@echo "make demo    train a small TACO, test it through files, compress a photograph (about 3 minutes)"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff and mypy"
 

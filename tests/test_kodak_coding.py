@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_modules.codecs.cdf_tables import scale_indexes
 from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.taco import TacoCodec, TextFeatures
 from lightning_modules.commands.pictures import read_picture
@@ -17,6 +18,7 @@ from tests.conftest import ROOT
 _DECODE = """
 import sys, torch
 from pathlib import Path
+from lightning_modules.codecs.cdf_tables import scale_indexes
 from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.taco import TacoCodec, TextFeatures
 checkpoint, folder, threads, output = sys.argv[1:]
@@ -67,10 +69,13 @@ def test_decoding_does_not_depend_on_threads_or_instruction_set(
     trained: tuple, kodak: dict[str, torch.Tensor], tmp_path: Path, spread: bool
 ) -> None:
     checkpoint = torch.load(trained[2], weights_only=True)
-    if spread:  # the last layer of every parameter network, so that scales reach over the whole table
+    if spread:
+        # Scales over many tables instead of mostly at the lower bound. With the entropy path in float32, 2 of the 24
+        # images came out wrong under this very treatment.
         for key, value in checkpoint["state_dict"].items():
-            if "_parameters." in key and key.endswith("4.weight"):
-                value.mul_(8)
+            if "_parameters." in key and ".4." in key:
+                of_the_scales = value[: len(value) // 2]
+                of_the_scales.mul_(6) if key.endswith("weight") else of_the_scales.fill_(0.8)
     torch.save(checkpoint, tmp_path / "codec.ckpt")
     codec, text_encoder = load_codec(tmp_path / "codec.ckpt")
     assert text_encoder is not None
@@ -84,10 +89,9 @@ def test_decoding_does_not_depend_on_threads_or_instruction_set(
         (folder / name).write_bytes(data)
         encoded[name] = codec.latent_coder().encode(latent, codec.h_a(latent), write=False).predicted.y_hat
     if spread:
-        hyper = codec.latent_coder()._context(
-            codec.latent_coder()._h_s(torch.zeros(1, 64, 4, 4, dtype=torch.float64)), lambda k, h, s, m: m
-        )
-        assert hyper.scales.max() / hyper.scales.clamp_min(0.11).min() > 3
+        scales = codec.latent_coder().encode(latent, codec.h_a(latent), write=False).predicted.scales
+        assert float((scales > 0.11).double().mean()) > 0.5
+        assert len(scale_indexes(scales).unique()) > 60
     environments = [
         ("1", {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}),
         ("1", {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"}),
