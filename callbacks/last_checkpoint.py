@@ -32,7 +32,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch for Ctrl-C."""
-        if trainer.world_size > 1:
+        # A job that a script has put into the background ignores the signal, and shall go on doing so.
+        if trainer.world_size > 1 or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             return
         # Outside the main thread signals cannot be handled: whoever runs us there answers Ctrl-C.
         with contextlib.suppress(ValueError):

@@ -267,7 +267,7 @@ def test_ctrl_c_saves_a_step_that_resumes(tmp_path: Path) -> None:
             if trainer.global_step == 4:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.getsignal(signal.SIGINT)  # ignored, where tests run in the background of a script
+    initial = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
     module = small_taco()
     callbacks = [PressCtrlC(), LastCheckpoint(every_n_steps=1000)]
     trainer = quiet_trainer(
@@ -279,4 +279,7 @@ def test_ctrl_c_saves_a_step_that_resumes(tmp_path: Path) -> None:
     assert saved["global_step"] == 5
     current = copy.deepcopy(module.state_dict())
     assert all(torch.equal(value, current[name]) for name, value in saved["state_dict"].items())
-    assert signal.getsignal(signal.SIGINT) is before, "Ctrl-C is given back"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "Ctrl-C is given back"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    quiet_trainer(tmp_path, max_steps=6, limit_val_batches=0, **settings).fit(small_taco(), datamodule=sample_data())
+    signal.signal(signal.SIGINT, initial)
