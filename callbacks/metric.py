@@ -41,6 +41,8 @@ class MetricCallback(L.Callback, ABC):
         """Dataset -> figure -> value, of the latest validation or test."""
         self.not_available: dict[str, dict[str, str]] = {}
         """Dataset -> figure -> why it is missing, or on how many images it is."""
+        self.details: dict[str, dict[str, dict[str, Any]]] = {}
+        """Dataset -> figure -> what its protocol is on this dataset alone, such as the number of samples."""
         self._datasets: list[str] = []
         self._missing: str | None = None
 
@@ -71,9 +73,11 @@ class MetricCallback(L.Callback, ABC):
             PretrainedError: weights are missing; `on_missing` says what then happens.
         """
 
-    def report(self, dataset: str, metric: str, value: float) -> None:
-        """Set the figure of a dataset."""
+    def report(self, dataset: str, metric: str, value: float, **details: Any) -> None:
+        """Set the figure of a dataset; `details` (plain values) join its protocol in the record."""
         self.summary.setdefault(dataset, {})[metric] = value
+        if details:
+            self.details.setdefault(dataset, {})[metric] = details
 
     def report_missing(self, dataset: str, metric: str, reason: str) -> None:
         """Say why a dataset has no figure, or why some of its images are not in it."""
@@ -99,7 +103,7 @@ class MetricCallback(L.Callback, ABC):
             self.update(output)
 
     def _end(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: Stage) -> None:
-        self.summary, self.not_available = {}, {}
+        self.summary, self.not_available, self.details = {}, {}, {}
         # Weights may be on one node and not on another: then the figure is missing everywhere.
         states = all_gather_rows([(self._datasets, self._missing)])
         missing = next((reason for _, reason in states if reason is not None), None)

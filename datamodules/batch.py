@@ -8,7 +8,7 @@ from torch import Tensor
 class Batch(TypedDict, total=False):
     """A batch of photographs.
 
-    `image`, `name`, `dataset` and `key` are always present; `caption` only where the data has captions.
+    `image`, `name`, `dataset` and `key` are always present, the others only where the data has them.
     """
 
     image: Tensor
@@ -22,3 +22,9 @@ class Batch(TypedDict, total=False):
     noise) is drawn from this key alone, so results do not depend on workers, ranks, or interruptions."""
     caption: list[str]
     """B captions."""
+    label: Tensor
+    """int64 (B,): class of each image."""
+    segmentation: Tensor
+    """int64 (B, h, w): class of each pixel; h x w may be a fraction of H x W."""
+    path: list[str]
+    """B source files, for records and reports."""

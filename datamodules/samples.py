@@ -43,6 +43,7 @@ class Item(TypedDict):
     image: Tensor
     """float32 (3, H, W) in [0, 1]."""
     name: str
+    path: str
     key: int
     caption: NotRequired[str]
 
@@ -149,7 +150,7 @@ class CaptionedDataset(Dataset[Item]):
                 image = self.crop(image, key)
             except DataError as error:
                 raise DataError(f"{sample.path}: {error}") from error
-            element = Item(image=to_tensor(image), name=sample.name, key=key)
+            element = Item(image=to_tensor(image), name=sample.name, path=str(sample.path), key=key)
             if sample.captions:
                 element["caption"] = sample.captions[caption % len(sample.captions)]
             return element
@@ -194,6 +195,7 @@ def collate(items: list[Item], dataset: str) -> Batch:
     batch = Batch(
         image=torch.stack([item["image"] for item in items]),
         name=[item["name"] for item in items],
+        path=[item["path"] for item in items],
         dataset=dataset,
         key=torch.tensor([item["key"] for item in items], dtype=torch.int64),
     )

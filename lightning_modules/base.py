@@ -200,8 +200,9 @@ class CompressionModule(L.LightningModule):
             "bits": total,
             "likelihood_bits": parts,
         }
-        if "caption" in batch:
-            output["caption"] = batch["caption"]
+        for key in ("caption", "label", "segmentation", "path"):
+            if key in batch:
+                output[key] = batch[key]  # type: ignore[literal-required]
         return output
 
     # -- checkpoints and records ------------------------------------------------------------------------------------

@@ -25,6 +25,12 @@ class StepOutput(TypedDict):
     likelihood_bits: dict[str, Tensor]
     """-log2 likelihood per latent ("y", "z"), each float64 (B,)."""
     caption: NotRequired[list[str]]
+    label: NotRequired[Tensor]
+    """int64 (B,): class of each image."""
+    segmentation: NotRequired[Tensor]
+    """int64 (B, h, w): class of each pixel; h x w may be a fraction of H x W."""
+    path: NotRequired[list[str]]
+    """The source files."""
     file: NotRequired[list[Path]]
     """The bitstream files."""
     encode_seconds: NotRequired[list[float]]

@@ -1,0 +1,1 @@
+"""Reports: rate-distortion curves, BD tables and pictures, made from result records alone."""
