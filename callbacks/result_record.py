@@ -1,7 +1,5 @@
 """One JSON file per tested dataset: the result, and all that is needed to trust or repeat it."""
 
-import json
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,31 +12,21 @@ from rich.table import Table
 from callbacks import provenance
 from callbacks.gather import all_gather_rows
 from callbacks.metric import MetricCallback
-from callbacks.metrics.value import NotAvailable
-from callbacks.names import BPP, DECODE_MS, ENCODE_MS, MS_SSIM, PSNR
-from callbacks.per_image import PerImageMetric
+from callbacks.record import build_record, conflict, plain, setting_in_words, to_json
+from callbacks.run_files import png_path
 from callbacks.save_config import SaveRunConfig
 from lightning_modules.files import write_atomically
-
-SCHEMA = 1
-IDENTITY = ("codec", "lambda", "weights")
-"""Records that differ in these are results of different things."""
-
-COMPRESSAI_NAMES = {
-    PSNR: ("psnr-rgb", 1.0),
-    MS_SSIM: ("ms-ssim-rgb", 1.0),
-    BPP: ("bpp", 1.0),
-    ENCODE_MS: ("encoding_time", 1e-3),
-    DECODE_MS: ("decoding_time", 1e-3),
-}
-"""Our figure -> CompressAI's name for it, and the factor to its unit (seconds)."""
 
 
 class Identifiable(Protocol):
     """A module that can say what it is."""
 
     def result_identity(self) -> dict[str, Any]:
-        """`codec` (str), `lambda` (float or None), `weights` (hex), `parameters` (part -> count)."""
+        """`codec` (str), `lambda` (float or None), `weights` (hex or None), `parameters` (part -> count).
+
+        Also `kmacs_per_pixel` (part -> float) where it is known, and for classical codecs `setting`: plain values,
+        first the one that trades rate for quality.
+        """
 
 
 class ResultExistsError(RuntimeError):
@@ -53,24 +41,28 @@ class ResultRecord(L.Callback):
     `python -m compressai.utils.plot` draws it. Beside these keys it holds:
 
     - `schema`: 1; `created`: ISO 8601, UTC.
-    - `codec`, `lambda`, `weights` (fingerprint), `parameters` (part -> count): from
-      `pl_module.result_identity()`.
+    - `codec`, `lambda`, `weights` (fingerprint), `parameters` (part -> count), `kmacs_per_pixel` (part ->
+      thousands of multiply-accumulates), `setting` (of classical codecs): from `pl_module.result_identity()`.
     - `dataset`; `images`: one row per image, sorted by name, with `name`, `caption`, `width`, `height`
-      (pixels), `file_bytes` and every figure.
+      (pixels), `file_bytes`, every figure, `original` (the source file) and `reconstruction` (path from this
+      file, or null where none was written).
     - `mean`: figure -> mean over the images that have it; `not_available`: figure -> why it has no mean, or
       on which share of the images it could not be measured.
-    - `protocols`: figure -> unit, direction and what exactly was computed.
+    - `protocols`: figure -> unit, direction and what exactly was computed, on how many samples.
     - `checkpoint`: `path` as given (null: the weights in memory), `step`, `epoch`; `device`; `versions`;
       `git`: `commit` and `dirty`, or null; `config`: the resolved configuration, or null without
       `SaveRunConfig`.
+
+    Paths below $DATA_ROOT, the working directory and the home directory are written relative to these, so that
+    a record tells nothing of the machine, and its pictures are found on another.
 
     It is strict JSON: infinite and undefined figures are the strings "Infinity", "-Infinity" and "NaN"
     (`float()` reads them), figures that are not available are null, and `results` leaves out means that are
     not finite.
 
-    A run directory belongs to one model. Where `results/` holds a record with another codec, λ or weights,
-    the test is refused before it starts; a record of the same ones is replaced. With `trainer.fast_dev_run`
-    nothing is written.
+    A run directory belongs to one model. Where `results/` holds a record with another codec, λ, setting or
+    weights, the test is refused before it starts; a record of the same ones is replaced. With
+    `trainer.fast_dev_run` nothing is written.
 
     Args:
         overwrite: replace records of other models too.
@@ -113,14 +105,16 @@ class ResultRecord(L.Callback):
     ) -> None:
         """Note what is known of each image."""
         height, width = outputs["image"].shape[-2:]
-        captions = outputs.get("caption", [None] * len(outputs["name"]))
-        for name, caption, bits in zip(outputs["name"], captions, outputs["bits"].tolist(), strict=True):
+        unknown = [None] * len(outputs["name"])
+        columns = (outputs["name"], outputs.get("caption", unknown), outputs.get("path", unknown))
+        for name, caption, source, bits in zip(*columns, outputs["bits"].tolist(), strict=True):
             row = {
                 "name": name,
                 "caption": caption,
                 "width": width,
                 "height": height,
                 "file_bytes": round(bits / 8),
+                "original": None if source is None else provenance.portable(source),
             }
             self._rows.append({"dataset": outputs["dataset"], **row})
 
@@ -136,97 +130,15 @@ class ResultRecord(L.Callback):
             for row in rows:
                 if row["dataset"] == dataset:
                     images.setdefault(row["name"], {key: row[key] for key in row if key != "dataset"})
+            for name, row in images.items():
+                picture = png_path(Path("reconstructions"), dataset, name)
+                written = (_folder(trainer).parent / picture).is_file()
+                row["reconstruction"] = str(Path("..") / picture) if written else None
             record = build_record(dataset, images, _metrics(trainer), self._identity, origin)
             path = _folder(trainer) / f"{dataset}.json"
-            text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+            text = to_json(record)
             write_atomically(path, lambda draft, text=text: draft.write_text(text, encoding="utf-8"))  # type: ignore[misc]
             print_table(record, path)
-
-
-def build_record(
-    dataset: str,
-    images: dict[str, dict[str, Any]],
-    metrics: list[MetricCallback],
-    identity: Mapping[str, Any],
-    origin: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The record of one dataset as plain values (see `ResultRecord`).
-
-    Args:
-        dataset: its name.
-        images: image name -> row without figures.
-        metrics: the callbacks that hold the figures.
-        identity: from the module's `result_identity`.
-        origin: `checkpoint`, `device`, `versions`, `git`, `config`, `created`.
-    """
-    mean: dict[str, float] = {}
-    not_available: dict[str, str] = {}
-    protocols: dict[str, dict[str, Any]] = {}
-    for metric in metrics:
-        mean |= metric.summary.get(dataset, {})
-        not_available |= metric.not_available.get(dataset, {})
-        described = {"unit": metric.unit, "higher_is_better": metric.higher_is_better, **metric.protocol()}
-        figures = {**metric.summary.get(dataset, {}), **metric.not_available.get(dataset, {})}
-        protocols |= dict.fromkeys(figures, described)
-        if isinstance(metric, PerImageMetric):
-            for image, values in metric.rows.get(dataset, {}).items():
-                images[image] |= values
-            for row in images.values():
-                row |= {name: None for name in figures if name not in row}
-    results = {}
-    for name, value in mean.items():
-        theirs, factor = COMPRESSAI_NAMES.get(name, (name, 1.0))
-        if math.isfinite(value):
-            results[theirs] = [factor * value]
-    return plain(
-        {
-            "schema": SCHEMA,
-            "name": identity["codec"],
-            "description": f"λ = {identity['lambda']} on {dataset}, bits of real files",
-            "results": results,
-            **identity,
-            "dataset": dataset,
-            "mean": mean,
-            "not_available": not_available,
-            "protocols": protocols,
-            **origin,
-            "images": list(images.values()),
-        }
-    )
-
-
-def conflict(folder: Path, identity: Mapping[str, Any]) -> str | None:
-    """Why a model may not write its records into a folder, or `None` where it may.
-
-    Args:
-        folder: `{run_dir}/results`; it need not exist.
-        identity: codec, lambda and weights of the model.
-    """
-    for path in sorted(folder.glob("*.json")):
-        try:
-            existing = json.loads(path.read_text(encoding="utf-8"))
-            differing = [f"{key} {existing[key]!r}" for key in IDENTITY if existing[key] != identity[key]]
-        except (ValueError, KeyError, TypeError):
-            differing = ["no readable identity"]
-        if differing:
-            return (
-                f"{path} is the record of another model ({', '.join(differing)}). Test into another run "
-                "directory (--run_dir), or set overwrite: true of ResultRecord to replace it."
-            )
-    return None
-
-
-def plain(value: Any) -> Any:
-    """A value as strict JSON has it: no infinities, no missing figures, no types but JSON's own."""
-    if isinstance(value, NotAvailable):
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def print_table(record: Mapping[str, Any], path: Path) -> None:
@@ -240,7 +152,9 @@ def print_table(record: Mapping[str, Any], path: Path) -> None:
         shown = "not available" if mean is None else f"{float(mean):.4f}"
         view.add_row(name + arrows[protocol["higher_is_better"]], shown, protocol["unit"])
     console = Console(highlight=False, markup=False)
-    console.print(f"{record['codec']}, λ = {record['lambda']}, {record['dataset']} ({len(record['images'])} images)")
+    console.print(
+        f"{record['codec']}, {setting_in_words(record)}, {record['dataset']} ({len(record['images'])} images)"
+    )
     console.print(view)
     console.print(str(path), soft_wrap=True)  # in one piece, to be copied
 
@@ -258,10 +172,10 @@ def _origin(trainer: L.Trainer, pl_module: L.LightningModule, loaded: Mapping[st
         loaded = {"step": trainer.global_step, "epoch": trainer.current_epoch}
     config = [callback.plain() for callback in trainer.callbacks if isinstance(callback, SaveRunConfig)]  # type: ignore[attr-defined]
     return {
-        "checkpoint": {"path": trainer.ckpt_path, **loaded},
+        "checkpoint": {"path": provenance.portable(trainer.ckpt_path), **loaded},
         "device": provenance.describe_device(pl_module.device),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
-        "config": config[0] if config else None,
+        "config": provenance.portable(config[0]) if config else None,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -233,12 +233,13 @@ class CompressionModule(L.LightningModule):
         return [key for key in self.state_dict() if key.startswith("frozen_losses.")]
 
     def result_identity(self) -> dict[str, Any]:
-        """What a result record is about: codec, λ, weights, and parameters by part."""
+        """What a result record is about: codec, λ, weights, and parameters and operations by part."""
         return {
             "codec": self.codec.name,
             "lambda": self.trade_off(),
-            "weights": self.codec.fingerprint(),
             "parameters": self.codec.parameter_counts(),
+            "kmacs_per_pixel": self.codec.kmacs_per_pixel(self.side_information(None, 1)),
+            "weights": self.codec.fingerprint(),
         }
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from lightning_modules.base import CompressionModule
 from lightning_modules.codecs.clip import ClipPart, load_clip
-from lightning_modules.codecs.codec import CodecOutput
+from lightning_modules.codecs.codec import COMPLEXITY_SIDE, CodecOutput
+from lightning_modules.codecs.complexity import macs_by_part
 from lightning_modules.codecs.elic import ElicCodec
 from lightning_modules.codecs.taco import TacoCodec, TextFeatures
 from lightning_modules.codecs.text_encoder import ClipTextEncoder
@@ -143,4 +144,7 @@ class TacoModule(CompressionModule):
         """As for every codec, with the text encoder counted as a part."""
         identity = super().result_identity()
         identity["parameters"]["text_encoder"] = sum(p.numel() for p in self.text_encoder.parameters())
+        macs = macs_by_part({"text_encoder": self.text_encoder}, lambda: self.text_encoder([""]))
+        # The caption costs the same whatever the picture's size; here it is spread over 256x256 pixels.
+        identity["kmacs_per_pixel"]["text_encoder"] = macs["text_encoder"] / 1000 / COMPLEXITY_SIDE**2
         return identity

@@ -2,6 +2,7 @@
 
 import math
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import torch
 
 import callbacks as cb
 import callbacks.save_config
-from callbacks.provenance import git_state
-from callbacks.result_record import plain
+from callbacks.provenance import expand, git_state, portable
+from callbacks.record import plain
 from tests.callback_helpers import SIDE, TinyCodec, loader, record, run_test, trainer
 
 
@@ -39,6 +40,32 @@ class TestResultRecord:
         printed = capsys.readouterr().out
         assert "psnr ↑" in printed and "bit/pixel" in printed
         assert str(tmp_path / "results" / "tiny.json") in printed
+
+    def test_details_of_a_dataset_join_its_protocol(self, tmp_path):
+        class Counting(cb.Psnr):
+            def conclude(self):
+                super().conclude()
+                self.report("tiny", self.name, self.summary["tiny"][self.name], samples=5)
+
+        run_test(tmp_path, Counting(), cb.ResultRecord())
+        assert record(tmp_path)["protocols"]["psnr"]["samples"] == 5
+
+    def test_paths_do_not_name_the_machine(self, tmp_path, monkeypatch):
+        class Sourced(TinyCodec):
+            def test_step(self, batch, batch_idx, dataloader_idx=0):
+                return {**super().test_step(batch, batch_idx), "path": [str(tmp_path / "data" / batch["name"][0])]}
+
+        monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+        run_test(tmp_path, cb.ResultRecord(), cb.Reconstructions(max_images=1, panel_images=0), model=Sourced())
+        rows = {row["name"]: row for row in record(tmp_path)["images"]}
+        assert rows["im0.jpg"]["original"] == "$DATA_ROOT/im0.jpg"
+        assert expand("$DATA_ROOT/im0.jpg") == tmp_path / "data" / "im0.jpg"
+        picture = tmp_path / "results" / rows["im0.jpg"]["reconstruction"]
+        assert picture.is_file()
+        assert [row["reconstruction"] for name, row in rows.items() if name != "im0.jpg"] == [None] * 4
+        monkeypatch.chdir(tmp_path)
+        config = {"a": [str(tmp_path / "runs" / "x"), "/elsewhere/y", 3], "b": {"c": str(Path.home() / "z")}}
+        assert portable(config) == {"a": ["runs/x", "/elsewhere/y", 3], "b": {"c": "~/z"}}
 
     def test_compressai_reads_it(self, tmp_path):
         from compressai.utils.plot.__main__ import parse_json_file

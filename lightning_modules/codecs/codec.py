@@ -6,7 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, NotRequired, TypedDict
 
+import torch
 from torch import Tensor, nn
+
+from lightning_modules.codecs.complexity import macs_by_part
+
+COMPLEXITY_SIDE = 256
+"""Side of the image that operations are counted on."""
 
 CODEC_IDS = {"elic": 1, "taco": 2}
 """Codec names by their id in the file header. Ids are never reused."""
@@ -87,3 +93,22 @@ class Codec(nn.Module, ABC):
         """Number of parameters by part that has any."""
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
         return {name: count for name, count in counts.items() if count}
+
+    def kmacs_per_pixel(self, y: object = None) -> dict[str, float]:
+        """Thousands of multiply-accumulate operations per pixel, by part: one pass over a 256x256 image.
+
+        Args:
+            y: Side information of one image.
+        """
+        device = next(self.parameters()).device
+        x = torch.zeros(1, 3, COMPLEXITY_SIDE, COMPLEXITY_SIDE, device=device)
+        training = self.training
+        # In training mode every part runs once, as itself; when coding, a float64 copy of some would run.
+        self.train()
+        try:
+            macs = macs_by_part(
+                dict(self.named_children()), lambda: self(x, y, torch.zeros(1, dtype=torch.int64, device=device))
+            )
+        finally:
+            self.train(training)
+        return {name: count / 1000 / COMPLEXITY_SIDE**2 for name, count in macs.items()}

@@ -1,0 +1,132 @@
+"""What a result record holds, as plain values and as strict JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from callbacks.metric import MetricCallback
+from callbacks.metrics.value import NotAvailable
+from callbacks.names import BPP, DECODE_MS, ENCODE_MS, MS_SSIM, PSNR
+from callbacks.per_image import PerImageMetric
+
+SCHEMA = 1
+IDENTITY = ("codec", "lambda", "weights", "setting")
+"""Records that differ in these are results of different things."""
+
+COMPRESSAI_NAMES = {
+    PSNR: ("psnr-rgb", 1.0),
+    MS_SSIM: ("ms-ssim-rgb", 1.0),
+    BPP: ("bpp", 1.0),
+    ENCODE_MS: ("encoding_time", 1e-3),
+    DECODE_MS: ("decoding_time", 1e-3),
+}
+"""Our figure -> CompressAI's name for it, and the factor to its unit (seconds)."""
+
+
+def build_record(
+    dataset: str,
+    images: dict[str, dict[str, Any]],
+    metrics: list[MetricCallback],
+    identity: Mapping[str, Any],
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The record of one dataset as plain values (see `ResultRecord`).
+
+    Args:
+        dataset: its name.
+        images: image name -> row without figures.
+        metrics: the callbacks that hold the figures.
+        identity: from the module's `result_identity`.
+        origin: `checkpoint`, `device`, `versions`, `git`, `config`, `created`.
+    """
+    mean: dict[str, float] = {}
+    not_available: dict[str, str] = {}
+    protocols: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        mean |= metric.summary.get(dataset, {})
+        not_available |= metric.not_available.get(dataset, {})
+        described = {"unit": metric.unit, "higher_is_better": metric.higher_is_better, **metric.protocol()}
+        figures = {**metric.summary.get(dataset, {}), **metric.not_available.get(dataset, {})}
+        details = metric.details.get(dataset, {})
+        protocols |= {figure: described | details.get(figure, {}) for figure in figures}
+        if isinstance(metric, PerImageMetric):
+            for image, values in metric.rows.get(dataset, {}).items():
+                images[image] |= values
+            for row in images.values():
+                row |= {name: None for name in figures if name not in row}
+    results = {}
+    for name, value in mean.items():
+        theirs, factor = COMPRESSAI_NAMES.get(name, (name, 1.0))
+        if math.isfinite(value):
+            results[theirs] = [factor * value]
+    return plain(
+        {
+            "schema": SCHEMA,
+            "name": identity["codec"],
+            "description": f"{setting_in_words(identity)} on {dataset}, bits of real files",
+            "results": results,
+            "setting": None,
+            **identity,
+            "dataset": dataset,
+            "mean": mean,
+            "not_available": not_available,
+            "protocols": protocols,
+            **origin,
+            "images": list(images.values()),
+        }
+    )
+
+
+def setting_in_words(identity: Mapping[str, Any]) -> str:
+    """What places a point on its curve: "λ = 0.01", or the first setting of a classical codec, "quality = 75"."""
+    if identity.get("setting"):
+        name, value = next(iter(identity["setting"].items()))
+        return f"{name} = {value}"
+    return f"λ = {identity['lambda']}"
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """A record as strict JSON, a line per image."""
+    rows = [json.dumps(row, allow_nan=False, ensure_ascii=False) for row in record["images"]]
+    rest = {key: value for key, value in record.items() if key != "images"}
+    text = json.dumps(rest, indent=2, allow_nan=False, ensure_ascii=False).removesuffix("\n}")
+    return text + ',\n  "images": [\n    ' + ",\n    ".join(rows) + "\n  ]\n}\n"
+
+
+def conflict(folder: Path, identity: Mapping[str, Any]) -> str | None:
+    """Why a model may not write its records into a folder, or `None` where it may.
+
+    Args:
+        folder: `{run_dir}/results`; it need not exist.
+        identity: codec, lambda and weights of the model.
+    """
+    for path in sorted(folder.glob("*.json")):
+        try:
+            existing = json.loads(path.read_text(encoding="utf-8"))
+            both = [(key, existing.get(key), identity.get(key)) for key in IDENTITY]
+            differing = [f"{key} {theirs!r}" for key, theirs, mine in both if theirs != mine]
+            if "codec" not in existing:
+                raise KeyError("codec")
+        except (ValueError, KeyError, TypeError):
+            differing = ["no readable identity"]
+        if differing:
+            return (
+                f"{path} is the record of another model ({', '.join(differing)}). Test into another run "
+                "directory (--run_dir), or set overwrite: true of ResultRecord to replace it."
+            )
+    return None
+
+
+def plain(value: Any) -> Any:
+    """A value as strict JSON has it: no infinities, no missing figures, no types but JSON's own."""
+    if isinstance(value, NotAvailable):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
