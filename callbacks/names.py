@@ -15,8 +15,10 @@ DISTS = "dists"
 PIEAPP = "pieapp"
 FID = "fid"
 KID = "kid"
+KID_STD = "kid_std"
 CMMD = "cmmd"
 CONFID = "confid"
+CONFID_FLOOR = "confid_floor"
 ACCURACY = "accuracy"
 MIOU = "miou"
 BLEU_4 = "bleu_4"
@@ -58,3 +60,10 @@ def lpips_name(net: str, input_range: str) -> str:
     Figures of different protocols are not comparable, so they never share a name.
     """
     return LPIPS + ("_vgg" if net == "vgg" else "") + ("_01" if input_range == "[0,1]" else "")
+
+
+def feature_figure(figure: str, extractor: str, default: str) -> str:
+    """Metric name of a figure on features: plain with the extractor that is customary for it, otherwise with the
+    extractor's name, for example `fid_clip_vit_l14_336`.
+    """
+    return figure if extractor == default else f"{figure}_{extractor}"

@@ -13,8 +13,9 @@ class Bpp(PerImageMetric):
 
     In test `bpp` counts every byte of the file, header included. Beside it stand `bpp_likelihood`, the
     entropy model's own estimate, its parts `bpp_y` and `bpp_z` (one per latent), and `bpp_gap` = `bpp` -
-    `bpp_likelihood`: what the header, the rounding of the probability tables and the coder's escapes cost. In
-    validation nothing is written and `bpp` is the likelihood estimate.
+    `bpp_likelihood`: what the header, the rounding of the probability tables and the coder's escapes cost. A
+    codec that tells no likelihoods (JPEG) has `bpp` alone. In validation nothing is written and `bpp` is the
+    likelihood estimate.
     """
 
     name = BPP
@@ -34,7 +35,7 @@ class Bpp(PerImageMetric):
         height, width = output["image"].shape[-2:]
         bpp = output["bits"].double() / (height * width)
         figures = {BPP: bpp}
-        if "file" in output:
+        if "file" in output and output["likelihood_bits"]:
             parts = {name: bits.double() / (height * width) for name, bits in output["likelihood_bits"].items()}
             likelihood = sum(parts.values(), start=0 * bpp)
             figures |= {BPP_LIKELIHOOD: likelihood, BPP_GAP: bpp - likelihood}

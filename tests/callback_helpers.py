@@ -18,8 +18,8 @@ SIDE = 40
 class TinyImages(Dataset):
     """Smooth pictures, no two alike."""
 
-    def __init__(self, count: int, dataset: str = "tiny", side: int = SIDE) -> None:
-        self.count, self.dataset, self.side = count, dataset, side
+    def __init__(self, count: int, dataset: str = "tiny", side: int = SIDE, classes: int = 0) -> None:
+        self.count, self.dataset, self.side, self.classes = count, dataset, side, classes
 
     def __len__(self) -> int:
         return self.count
@@ -29,21 +29,27 @@ class TinyImages(Dataset):
         image = torch.stack([ramp.expand(self.side, -1), ramp[:, None].expand(-1, self.side), ramp.outer(ramp)])
         image = (((image + 0.13 * i) % 1) * 255).round() / 255
         # Names in another order than the dataset's, so that nothing relies on the two being the same.
-        return {"image": image, "name": f"im{(7 * i) % 10}.jpg", "caption": f"ramp {i}", "dataset": self.dataset}
+        sample = {"image": image, "name": f"im{(7 * i) % 10}.jpg", "caption": f"ramp {i}", "dataset": self.dataset}
+        return {**sample, "label": i % self.classes} if self.classes else sample
 
 
 def collate(samples: list[dict]) -> Batch:
-    return {
+    batch: Batch = {
         "image": torch.stack([sample["image"] for sample in samples]),
         "name": [sample["name"] for sample in samples],
         "caption": [sample["caption"] for sample in samples],
         "dataset": samples[0]["dataset"],
         "key": torch.zeros(len(samples), dtype=torch.int64),
     }
+    if "label" in samples[0]:
+        batch["label"] = torch.tensor([sample["label"] for sample in samples])
+    return batch
 
 
-def loader(count: int = 5, batch_size: int = 1, dataset: str = "tiny", side: int = SIDE) -> DataLoader:
-    return DataLoader(TinyImages(count, dataset, side), batch_size=batch_size, collate_fn=collate)
+def loader(
+    count: int = 5, batch_size: int = 1, dataset: str = "tiny", side: int = SIDE, classes: int = 0
+) -> DataLoader:
+    return DataLoader(TinyImages(count, dataset, side, classes), batch_size=batch_size, collate_fn=collate)
 
 
 class TinyCodec(L.LightningModule):
@@ -63,7 +69,7 @@ class TinyCodec(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> StepOutput:
         y = batch["image"].mean(dim=(1, 2, 3)).double() * 1000
-        return {
+        output: StepOutput = {
             "dataset": batch["dataset"],
             "name": batch["name"],
             "image": batch["image"],
@@ -72,6 +78,9 @@ class TinyCodec(L.LightningModule):
             "likelihood_bits": {"y": y, "z": torch.full_like(y, 10)},
             "caption": batch["caption"],
         }
+        if "label" in batch:
+            output["label"] = batch["label"]
+        return output
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> StepOutput:
         output = self.validation_step(batch, batch_idx)

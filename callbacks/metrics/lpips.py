@@ -1,12 +1,11 @@
 """Learned perceptual image patch similarity."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from callbacks.metrics.precision import full_float32
 from callbacks.metrics.value import NotAvailable, Value
 from lightning_modules.losses.lpips_network import LpipsNet, LpipsNetwork
 
@@ -37,17 +36,5 @@ def lpips_distance(
         return [NotAvailable(f"LPIPS ({net}) needs both sides of at least {MIN_SIDE[net]} pixels")] * len(image)
     if input_range == "[-1,1]":
         image, x_hat = 2 * image - 1, 2 * x_hat - 1
-    with _full_float32():
+    with full_float32():
         return network(image, x_hat).tolist()
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """Switch TF32 off in cuDNN's convolutions, so that a figure does not depend on the GPU's generation."""
-    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before

@@ -52,6 +52,11 @@ class Point:
     pictures: tuple[Picture, ...] = ()
     record: Mapping[str, Any] | None = None
     """The whole record (kind "measured")."""
+    kind: Kind = "measured"
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Figure name -> why it has no finite mean, or on which share of the images it could not be measured."""
+    remark: str = ""
+    """What the source says of itself, such as the encoder's version."""
 
 
 @dataclass(frozen=True)

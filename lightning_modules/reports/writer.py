@@ -1,0 +1,179 @@
+"""A report on disk: the page, and the same figures, tables and pictures as files for papers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_modules.files import write_atomically
+from lightning_modules.reports.errors import ReportError
+from lightning_modules.reports.figures import figures_of
+from lightning_modules.reports.model import Curve
+from lightning_modules.reports.page import build_page
+from lightning_modules.reports.pictures import match_pictures
+from lightning_modules.reports.sections import Part
+from lightning_modules.reports.static_figures import write_panels, write_single
+from lightning_modules.reports.strips import write_strip
+from lightning_modules.reports.style import style_curves
+
+PAGE = "index.html"
+MANIFEST = "report.manifest"
+"""JSON: which files of the folder are the report's. No `.json`, so that a search for records passes it over."""
+MARK = "lightning_modules report"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen in a report."""
+
+    title: str = "Rate-distortion report"
+    anchor: str | None = None
+    """Codec that BD values are against; `None` chooses by `default_anchor`."""
+    pictures: int | tuple[str, ...] = 2
+    """How many images are shown, or which."""
+    match_bpp: float | None = None
+    zoom: tuple[int, int, int] | None = None
+    originals: Path | None = None
+    common_range: bool = False
+    log_rate: bool = False
+
+
+def build_parts(curves: Sequence[Curve], options: Options) -> list[Part]:
+    """One part per dataset.
+
+    Raises:
+        ReportError: there are no curves, the anchor is none of them, or a picture or window that was asked for does
+            not exist.
+    """
+    if not curves:
+        raise ReportError("there are no result records to report")
+    codecs = list(dict.fromkeys(curve.codec for curve in curves))
+    if options.anchor is not None and options.anchor not in codecs:
+        raise ReportError(f"no curve is called {options.anchor!r}, so it cannot be the anchor; there are: {codecs}")
+    styles = dict(zip(map(id, curves), style_curves(curves), strict=True))
+    parts: list[Part] = []
+    for dataset in dict.fromkeys(curve.dataset for curve in curves):
+        group = tuple(curve for curve in curves if curve.dataset == dataset)
+        here = [curve.codec for curve in group]
+        matches, problems = match_pictures(group, options.pictures, options.match_bpp, options.zoom, options.originals)
+        parts.append(
+            Part(
+                dataset=dataset,
+                slug=_unused(slug(dataset), [part.slug for part in parts]),
+                curves=group,
+                styles=tuple(styles[id(curve)] for curve in group),
+                figures=tuple(figures_of(group)),
+                anchor=options.anchor if options.anchor in here else default_anchor(group),
+                matches=tuple(matches),
+                problems=tuple(problems),
+                common_range=options.common_range,
+                log_rate=options.log_rate,
+            )
+        )
+    return parts
+
+
+def default_anchor(curves: Sequence[Curve]) -> str | None:
+    """The curve that the others of a dataset are compared with if none was chosen.
+
+    JPEG, which everybody knows, if it was measured; else the measured curve with the most points, the first of
+    equals; else, of published ones, the one with the most. `None` for a single curve.
+    """
+    if len(curves) < 2:
+        return None
+    measured = [curve for curve in curves if curve.kind == "measured"]
+    jpeg = [curve for curve in measured if curve.codec.casefold() == "jpeg"]
+    return max(jpeg or measured or curves, key=lambda curve: len(curve.points)).codec
+
+
+def write_report(parts: Sequence[Part], folder: Path, title: str, force: bool = False) -> list[Path]:
+    """Write a report; the page comes last, and is `index.html`.
+
+    Files of an earlier report in the folder that this one does not have are removed; no other file is touched.
+
+    Args:
+        parts: from `build_parts`.
+        folder: new, empty, or that of an earlier report.
+        title: of the page.
+        force: write into a folder that holds other files too.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ReportError: the folder is a file, or holds something that is no report and `force` is false.
+    """
+    earlier = _earlier_files(folder, force)
+    # If this is interrupted, the folder is still known as a report's.
+    _write_manifest(folder, earlier)
+    written: list[Path] = []
+    strips = []
+    for part in parts:
+        figures = folder / "figures"
+        for figure in part.figures:
+            stem = figures / f"{part.slug}_{figure.name}"
+            written += write_single(part.curves, part.styles, figure, stem, part.log_rate)
+        if len(part.figures) > 1:
+            written += write_panels(part.curves, part.styles, part.figures, figures / f"{part.slug}_all", part.log_rate)
+        for table in [*part.tables(), *(part.bd(part.anchor) if part.anchor else [])]:
+            if table.rows:
+                for suffix, text in ((".csv", table.to_csv()), (".tex", table.to_latex())):
+                    written.append(_write_text(folder / "tables" / f"{table.name}{suffix}", text))
+        names: list[str] = []
+        for match in part.matches:
+            names.append(_unused(f"{part.slug}_{slug(Path(match.name).stem)}", names))
+            written.append(write_strip(match, folder / "pictures" / f"{names[-1]}.png"))
+        strips.append([f"pictures/{name}.png" for name in names])
+    written.append(_write_text(folder / PAGE, build_page(parts, title, strips)))
+    kept = [path.relative_to(folder).as_posix() for path in written]
+    for name in set(earlier) - set(kept):
+        (folder / name).unlink(missing_ok=True)
+    _write_manifest(folder, kept)
+    return written
+
+
+def slug(text: str) -> str:
+    """A name as part of a file's name and of an address within the page."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "x"
+
+
+def _unused(name: str, taken: Sequence[str]) -> str:
+    number, candidate = 2, name
+    while candidate in taken:
+        number, candidate = number + 1, f"{name}-{number}"
+    return candidate
+
+
+def _earlier_files(folder: Path, force: bool) -> list[str]:
+    """What an earlier report has put into the folder, relative to it."""
+    if folder.exists() and not folder.is_dir():
+        raise ReportError(f"{folder} is a file; a report needs a folder")
+    if not folder.exists() or not any(folder.iterdir()):
+        return []
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["made_by"] != MARK:
+            raise ValueError
+        inside = folder.resolve()
+        files = [str(name) for name in manifest["files"]]
+        # Only files of the folder itself are ever removed, whatever the manifest says.
+        return [name for name in files if (folder / name).resolve().is_relative_to(inside)]
+    except (OSError, ValueError, KeyError, TypeError):
+        if force:
+            return []
+        raise ReportError(
+            f"{folder} holds something that is no report; choose another folder, or add the report to it with --force"
+        ) from None
+
+
+def _write_manifest(folder: Path, files: Sequence[str]) -> None:
+    content = {"made_by": MARK, "files": sorted(files)}
+    _write_text(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> Path:
+    write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
+    return path
