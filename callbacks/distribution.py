@@ -203,8 +203,8 @@ class ConFid(FeatureMetric):
             self.report_missing(dataset, self.floor_name, reason)
             return
         floor = real_floor(features.real, features.label, self.seed)
-        sides = {str(y): {"fid": fid, "samples_per_side": list(floor.samples[y])} for y, fid in floor.per_class.items()}
-        self.report(dataset, self.floor_name, floor.value, samples=len(features), per_class=sides)
+        halves = {str(y): {"fid": fid, "samples_per_side": floor.samples[y]} for y, fid in floor.per_class.items()}
+        self.report(dataset, self.floor_name, floor.value, samples=len(features), per_class=halves)
 
     def _unlabelled(self, features: DatasetFeatures) -> str | None:
         images = [image for image, y in zip(features.images, features.label.tolist(), strict=True) if y == NO_LABEL]

@@ -2,13 +2,15 @@
 
 import math
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from callbacks.gather import all_gather_rows
 from callbacks.metric import MetricCallback
 from callbacks.metrics.value import NotAvailable, Value
+from callbacks.pixel_check import pixel_faults
 from lightning_modules.step_output import StepOutput
 
 
@@ -26,6 +28,9 @@ class PerImageMetric(MetricCallback):
     The figure of a dataset is the float64 mean over its images on which the metric is available. Rows of all
     processes are gathered, and images that a distributed sampler repeated to fill the last batch count once;
     the result is the same for any number of processes, to the last bit.
+
+    A reconstruction that is no picture (NaN, or values outside [0, 1]) has no figures at all, so that the means of
+    rate and quality stay means over the same images; the reason names it. Sizes that differ are an error.
     """
 
     def __init__(self) -> None:
@@ -46,11 +51,21 @@ class PerImageMetric(MetricCallback):
         self.rows, self._gathering = {}, []
 
     def update(self, output: StepOutput) -> None:
-        """Measure one batch."""
-        figures = self.compute(output)
-        for i, image in enumerate(output["name"]):
-            values = {metric: column[i] for metric, column in figures.items()}
-            self._gathering.append(ImageRow(output["dataset"], image, values))
+        """Measure one batch.
+
+        Raises:
+            ImageSizeError: the sizes of originals and reconstructions differ.
+        """
+        faults = pixel_faults(output)
+        sound = [i for i, fault in enumerate(faults) if fault is None]
+        figures = self.compute(output if len(sound) == len(faults) else _select(output, sound)) if sound else {}
+        for image, fault in zip(output["name"], faults, strict=True):
+            if fault is not None:
+                values: dict[str, Value] = dict.fromkeys(figures or [self.name], NotAvailable(fault))
+                self._gathering.append(ImageRow(output["dataset"], image, values))
+        for at, i in enumerate(sound):
+            values = {metric: column[at] for metric, column in figures.items()}
+            self._gathering.append(ImageRow(output["dataset"], output["name"][i], values))
 
     def conclude(self) -> None:
         """Gather the rows and report their means."""
@@ -75,6 +90,19 @@ class PerImageMetric(MetricCallback):
         if reasons:
             count = f"{len(reasons)} of {len(column)} images" if available else "all images"
             self.report_missing(dataset, metric, f"{count}: {'; '.join(dict.fromkeys(reasons))}")
+
+
+def _select(output: StepOutput, images: list[int]) -> StepOutput:
+    """The output of some images of a batch."""
+
+    def rows(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[images]
+        if isinstance(value, list):
+            return [value[i] for i in images]
+        return {key: rows(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+    return cast(StepOutput, {key: rows(value) for key, value in output.items()})
 
 
 def mean(values: list[float]) -> float:

@@ -7,10 +7,12 @@ import torch
 
 from callbacks.metric import OnMissing
 from callbacks.metrics.lpips import InputRange, lpips_distance
+from callbacks.metrics.ms_ssim import PROTOCOL as MS_SSIM_PROTOCOL
 from callbacks.metrics.ms_ssim import ms_ssim
+from callbacks.metrics.mse import mse
 from callbacks.metrics.psnr import psnr
 from callbacks.metrics.value import Value
-from callbacks.names import MS_SSIM, PSNR, lpips_name
+from callbacks.names import MS_SSIM, MSE, PSNR, lpips_name
 from callbacks.per_image import PerImageMetric
 from lightning_modules.losses.lpips_network import LpipsNet, LpipsNetwork, load_lpips
 from lightning_modules.step_output import StepOutput
@@ -32,6 +34,28 @@ class Psnr(PerImageMetric):
         return {self.name: psnr(output["image"], output["x_hat"]).tolist()}
 
 
+class Mse(PerImageMetric):
+    """Mean of the images' mean squared error, on 8-bit RGB as values in [0, 1]. Times 255² it is that of the bytes."""
+
+    name = MSE
+    unit = ""
+    higher_is_better = False
+
+    def protocol(self) -> dict[str, Any]:
+        """What is computed."""
+        return {
+            "images": "8-bit RGB",
+            "range": "[0,1]",
+            "mse": "over pixels and channels",
+            "dtype": "float64",
+            "dataset": "mean of the images' values",
+        }
+
+    def compute(self, output: StepOutput) -> dict[str, list[Value]]:
+        """Mean squared error."""
+        return {self.name: mse(output["image"], output["x_hat"]).tolist()}
+
+
 class MsSsim(PerImageMetric):
     """Mean of the images' MS-SSIM in [0, 1], on 8-bit RGB; not available on sides of 160 pixels or fewer."""
 
@@ -41,15 +65,7 @@ class MsSsim(PerImageMetric):
 
     def protocol(self) -> dict[str, Any]:
         """What is computed."""
-        return {
-            "images": "8-bit RGB",
-            "implementation": "pytorch_msssim",
-            "data_range": 1,
-            "window": "Gaussian 11, sigma 1.5",
-            "scales": 5,
-            "dtype": "float64",
-            "dataset": "mean of the images' values, not in dB",
-        }
+        return {"images": "8-bit RGB", **MS_SSIM_PROTOCOL, "dataset": "mean of the images' values, not in dB"}
 
     def compute(self, output: StepOutput) -> dict[str, list[Value]]:
         """MS-SSIM."""

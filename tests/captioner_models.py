@@ -1,5 +1,6 @@
-"""Tiny captioning models with random weights, saved as the hub would have them."""
+"""Captioners of the tests: two files, and tiny models with random weights, saved as the hub would have them."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -26,6 +27,8 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from callbacks.captioners import CaptionFile
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _SENTENCE = "a dog cat on the red green blue sofa photo of man woman with hat in tree sky runs"
 WORDS = _SENTENCE.split()
@@ -37,6 +40,14 @@ CHAT = (
     "{% for m in messages %}{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
 )
+
+
+def files(folder: Path, said: dict[str, tuple[str, str]]) -> CaptionFile:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "original.json", folder / "reconstruction.json"]
+    for side, path in enumerate(paths):
+        path.write_text(json.dumps({name: captions[side] for name, captions in said.items()}))
+    return CaptionFile(*map(str, paths))
 
 
 def tokenizer(*more: str, **options) -> BertTokenizer:

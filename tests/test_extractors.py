@@ -98,7 +98,7 @@ class TestInception:
         with pytest.raises(PretrainedError, match="holds no state dict"):
             ready(Inception(str(tmp_path / "list.pth")))
         torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
-        with pytest.raises(PretrainedError, match="of another network: .*Conv2d_1a_3x3"):
+        with pytest.raises(PretrainedError, match=r"of another network: .*Conv2d_1a_3x3"):
             ready(Inception(str(tmp_path / "linear.pth")))
 
     def test_runs_no_code_from_a_file(self, tmp_path):
@@ -160,8 +160,8 @@ class TestClipVision:
     def test_another_network_under_the_name_of_the_default(self, clip_folder, tmp_path):
         impostor = tmp_path / "clip-vit-large-patch14-336"
         impostor.symlink_to(clip_folder)
-        extractor = ClipVision(str(tmp_path / "x" / ".." / impostor.name))
-        (tmp_path / "x").mkdir()
+        extractor = ClipVision(str(impostor))
+        assert extractor.name == ClipVision().name
         with pytest.raises(PretrainedError, match=r"it is not openai/clip-vit-large-patch14-336.*'hidden_size': 32"):
             ready(extractor)
 
@@ -175,6 +175,15 @@ class TestClipVision:
             ready(ClipVision(str(tmp_path / "tower"), projection=True))
         with pytest.raises(ValueError, match="RandomFeatures"):
             ClipVision(False)
+
+    def test_missing_download_names_folder_and_setting(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # otherwise it tries for half a minute
+        with pytest.raises(PretrainedError) as caught:
+            ready(ClipVision())
+        setting = "callbacks.extractors.ClipVision.init_args.pretrained"
+        for part in ("openai/clip-vit-large-patch14-336", "config.json and model.safetensors", setting):
+            assert part in str(caught.value)
 
 
 class TestEveryExtractor:

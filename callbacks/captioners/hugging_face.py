@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin
 
 from callbacks.captioners.base import Captioner, CaptionError, Side
+from callbacks.metrics.precision import full_float32
 from lightning_modules.pretrained import PretrainedError
 
 SETTING = "callbacks.captioners.HuggingFaceCaptioner.init_args.pretrained"
@@ -17,8 +18,8 @@ SETTING = "callbacks.captioners.HuggingFaceCaptioner.init_args.pretrained"
 class HuggingFaceCaptioner(Captioner):
     """Captions images with a pretrained model: BLIP, BLIP-2, GIT, ViT-GPT2, LLaVA and others.
 
-    Decoding is by beam search (or greedy with one beam) without sampling, in float32, so that captions can be
-    repeated. Images go to the model's own processor as 8-bit RGB.
+    Decoding is by beam search (or greedy with one beam) without sampling, in full float32 whatever the
+    trainer's precision, so that captions can be repeated. Images go to the model's own processor as 8-bit RGB.
 
     Args:
         pretrained: Hub id, such as `Salesforce/blip-image-captioning-base`, or a folder in Hugging Face layout.
@@ -67,9 +68,9 @@ class HuggingFaceCaptioner(Captioner):
         pixels = (255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         inputs = self._inputs([Image.fromarray(image) for image in pixels]).to(self._model.device)
         # `do_sample` is given because some models' own generation settings sample.
-        sequences = self._model.generate(
-            **inputs, do_sample=False, num_beams=self.num_beams, max_new_tokens=self.max_new_tokens
-        )
+        options = {"do_sample": False, "num_beams": self.num_beams, "max_new_tokens": self.max_new_tokens}
+        with full_float32(), torch.autocast(images.device.type, enabled=False):
+            sequences = self._model.generate(**inputs, **options)
         given = inputs.get("input_ids")
         if given is not None and torch.equal(sequences[:, : given.shape[1]], given):
             sequences = sequences[:, given.shape[1] :]  # decoder-only models repeat what they were asked

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.metrics.precision import full_float32
+from lightning_modules.pretrained import PretrainedError
 
 
 class FeatureExtractor(ABC):
@@ -23,6 +24,7 @@ class FeatureExtractor(ABC):
 
     def __init__(self) -> None:
         self.network: nn.Module | None = None
+        self._failure: str | None = None
 
     @property
     def weights(self) -> str | None:
@@ -46,13 +48,19 @@ class FeatureExtractor(ABC):
         """Features of float32 (B, 3, H, W) in [0, 1], on the network's device: float (B, D)."""
 
     def prepare(self, device: torch.device) -> None:
-        """Load the network at the first call, and move it to `device`.
+        """Load the network at the first call, and move it to `device`. One attempt is made.
 
         Raises:
             PretrainedError: the weights cannot be had.
         """
+        if self._failure is not None:  # several metrics ask, and each attempt can be a minute of network timeouts
+            raise PretrainedError(self._failure)
         if self.network is None:
-            self.network = self.load().eval().requires_grad_(False)
+            try:
+                self.network = self.load().eval().requires_grad_(False)
+            except PretrainedError as error:
+                self._failure = str(error)
+                raise
         self.network.to(device)
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPVisionModel, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModel, CLIPVisionModelWithProjection, logging
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from callbacks.extractors.base import FeatureExtractor
@@ -48,9 +48,7 @@ class ClipVision(FeatureExtractor):
         self.pretrained = pretrained
         self.projection = projection
         self.normalize = normalize
-        self._source = (
-            HUB_ID.split("/")[1] if pretrained is True else Path(str(pretrained)).expanduser().resolve().name
-        )
+        self._source = HUB_ID.split("/")[1] if pretrained is True else Path(str(pretrained)).expanduser().name
         self.name = DEFAULT_NAME if self._claims_default else re.sub(r"\W+", "_", self._source.lower()).strip("_")
         self.name += ("_projection" if projection else "") + ("" if normalize else "_unnormalized")
 
@@ -137,9 +135,14 @@ class ClipVision(FeatureExtractor):
 
     def _load(self, name: str, *, local_files_only: bool) -> nn.Module:
         architecture = CLIPVisionModelWithProjection if self.projection else CLIPVisionModel
-        loaded: Any = architecture.from_pretrained(
-            name, local_files_only=local_files_only, dtype=torch.float32, output_loading_info=True
-        )
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it would list the weights of the text tower, which a whole CLIP has
+        try:
+            loaded: Any = architecture.from_pretrained(
+                name, local_files_only=local_files_only, dtype=torch.float32, output_loading_info=True
+            )
+        finally:
+            logging.set_verbosity(verbosity)
         network, info = loaded
         # transformers fills what a file lacks with random numbers, and only warns.
         if lacking := sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"]):

@@ -38,14 +38,11 @@ class RandomFeatures(FeatureExtractor):
         """The same weights for the same seed, without touching the global random state."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return nn.Sequential(
-                nn.Conv2d(3, 16, 5, stride=2, padding=2),
-                nn.ReLU(),
-                nn.Conv2d(16, self.dims, 3, stride=2, padding=1),
-                nn.ReLU(),
-                nn.AdaptiveAvgPool2d(1),
-                nn.Flatten(),
-            )
+            first = nn.Conv2d(3, 16, 5, stride=2, padding=2)
+            second = nn.Conv2d(16, self.dims, 3, stride=2, padding=1)
+            for layer in (first, second):
+                nn.init.kaiming_normal_(layer.weight)
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
     def extract(self, network: nn.Module, images: Tensor) -> Tensor:
         """Features (B, dims)."""

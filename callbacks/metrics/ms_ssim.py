@@ -29,7 +29,7 @@ PROTOCOL: dict[str, Any] = {
 """What exactly `ms_ssim` computes, for records."""
 
 _STRIP, _BLOCK = 32, 16
-"""Rows and columns that are filtered at once: what is in work stays in the CPU's cache."""
+"""Rows and columns that are filtered at once: what is in work fits into a CPU's cache, whatever the size of the image."""
 
 
 @torch.no_grad()
@@ -87,20 +87,20 @@ def _similarity(maps: Tensor, with_luminance: bool) -> Tensor:
     strip, block = min(_STRIP, rows), min(_BLOCK, columns)
     blocks = -(-columns // block)
     padded = blocks * block + WINDOW - 1
-    planes = maps.new_empty(2, 2, channels, height, padded)  # map, its square; x + y, x - y
-    planes[0, ..., :width] = maps
-    torch.mul(maps, maps, out=planes[1, ..., :width])
+    planes = maps.new_empty(2, 2, channels, strip + WINDOW - 1, padded)  # map, its square; x + y, x - y; ...
     planes[..., width:] = 0
-    planes = planes.view(-1, height, padded)
-    down = _filter_matrix(strip, maps.device)
+    down = _filter_matrix(strip, maps.device).expand(4 * channels, -1, -1)
     across = _filter_matrix(block, maps.device).T.expand(blocks, -1, -1)
-    loss = maps.new_zeros(channels, columns)
+    loss = maps.new_zeros(blocks, channels, block)
     for top in range(0, rows, strip):
         n = min(strip, rows - top)
-        window = down[:n, : n + WINDOW - 1].expand(len(planes), -1, -1)
-        filtered = torch.bmm(window, planes[:, top : top + n + WINDOW - 1])
+        seen = n + WINDOW - 1
+        part = maps[:, :, top : top + seen]
+        planes[0, :, :, :seen, :width] = part
+        torch.mul(part, part, out=planes[1, :, :, :seen, :width])
+        filtered = torch.bmm(down[:, :n, :seen], planes[:, :, :, :seen].flatten(0, 2))
         # Overlapping blocks of columns are views, so that one product filters them all and nothing is copied.
-        overlapping = filtered.as_strided((blocks, len(planes) * n, block + WINDOW - 1), (block, padded, 1))
+        overlapping = filtered.as_strided((blocks, 4 * channels * n, block + WINDOW - 1), (block, padded, 1))
         mean, square = torch.bmm(overlapping, across).view(blocks, 2, 2, channels, n, block).unbind(1)
         variance = square.addcmul_(mean, mean, value=-1)
         term = _distance(variance[:, 0], variance[:, 1], C2)
@@ -108,8 +108,9 @@ def _similarity(maps: Tensor, with_luminance: bool) -> Tensor:
             mean = mean * mean
             luminance = _distance(mean[:, 0], mean[:, 1], C1)
             term = term + luminance - 2 * term * luminance  # 1 - 2 term = (1 - 2 term)(1 - 2 luminance)
-        loss += term.sum(dim=-2).transpose(0, 1).flatten(1)[:, :columns]
-    return 1 - 2 * loss.sum(dim=1) / (rows * columns)
+        loss += term.sum(dim=-2)
+    total = loss.transpose(0, 1).flatten(1)[:, :columns].sum(dim=1)  # without the padding
+    return 1 - 2 * total / (rows * columns)
 
 
 def _distance(plus: Tensor, minus: Tensor, c: float) -> Tensor:

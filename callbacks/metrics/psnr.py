@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from callbacks.metrics.mse import mse
+
 
 def psnr(image: Tensor, x_hat: Tensor) -> Tensor:
     """PSNR per image over all pixels and channels, 10 log10(1 / MSE), in float64.
@@ -20,5 +22,4 @@ def psnr(image: Tensor, x_hat: Tensor) -> Tensor:
     >>> psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)).item()  # doctest: +ELLIPSIS
     19.99999...
     """
-    mse = (image.double() - x_hat.double()).square().mean(dim=(1, 2, 3))
-    return -10 * torch.log10(mse)
+    return -10 * torch.log10(mse(image, x_hat))

@@ -196,8 +196,9 @@ class Bpg(BinaryCodec):
 class ReferenceSoftware(BinaryCodec):
     """Intra coding with the test model of a video standard, on raw planes.
 
-    The picture is fed as 8-bit YCbCr 4:4:4 of ITU-R BT.709, full range, as in CompressAI's published curves; unlike
-    there, samples are rounded to the nearest level in both directions instead of cut off.
+    The picture is fed as 8-bit YCbCr 4:4:4 of ITU-R BT.709, full range, the format of CompressAI's published curves.
+    Samples are rounded to the nearest level in both directions. The program behind those curves cuts them off, which
+    costs it 0.2 dB at 31 dB and lets no picture exceed 44 dB; PSNR measured here is higher by that.
 
     Args:
         encoder: Path of the encoder; null looks on PATH.

@@ -68,10 +68,10 @@ class ClassicalCodec(ABC):
 
     @property
     def name(self) -> str:
-        """Name in records and reports: `base_name`, and every option that is not the default ("jpeg-subsampling_444")."""
+        """Name in records and reports: `base_name`, and what is not the default, as in "jpeg-subsampling_444"."""
         default = type(self)().options()
-        changed = [f"{key}_{value}".replace(":", "") for key, value in self.options().items() if value != default[key]]
-        return "-".join([self.base_name, *changed])
+        changed = {key: value for key, value in self.options().items() if value != default[key]}
+        return "-".join([self.base_name, *(f"{key}_{value}".replace(":", "") for key, value in changed.items())])
 
     @abstractmethod
     def options(self) -> dict[str, Any]:

@@ -16,22 +16,30 @@ import lightning as L
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from callbacks import MetricCallback, Reconstructions
+from callbacks import MetricCallback, Reconstructions, SaveRunConfig
 from callbacks.record import IDENTITY, plain
 from lightning_modules.classical.module import ClassicalModule
 
-Images = Mapping[str, frozenset[str]]
-"""Dataset -> names of its images."""
+Images = Mapping[str, Mapping[str, tuple[int, int]]]
+"""Dataset -> image name -> height and width in pixels."""
+
+
+class RecordedConfig(SaveRunConfig):
+    """Puts the command's configuration into the records, and writes no file of its own."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write nothing."""
 
 
 def images_of(data: L.LightningDataModule) -> Images:
     """What the test loader yields; it is read once through."""
     data.prepare_data()
     data.setup("test")
-    images: dict[str, set[str]] = {}
+    images: dict[str, dict[str, tuple[int, int]]] = {}
     for batch in data.test_dataloader():
-        images.setdefault(batch["dataset"], set()).update(batch["name"])
-    return {dataset: frozenset(names) for dataset, names in images.items()}
+        height, width = batch["image"].shape[-2:]
+        images.setdefault(batch["dataset"], {}).update(dict.fromkeys(batch["name"], (height, width)))
+    return images
 
 
 def is_measured(
@@ -39,24 +47,23 @@ def is_measured(
 ) -> bool:
     """Whether a folder already holds all that `measure` would put there.
 
-    That is, for each dataset, a record of the same codec, setting and encoder on the same images, with every metric
-    asked for under the same protocol; and reconstructions and files where they are asked for.
+    That is, for each dataset, a record of the same codec, setting and encoder on images of the same names and sizes,
+    with every metric asked for under the same protocol; and reconstructions and files where they are asked for.
     """
     identity = plain(module.result_identity())
     metrics = [callback for callback in callbacks if isinstance(callback, MetricCallback)]
-    for dataset, names in images.items():
+    for dataset, sizes in images.items():
         record = _read(folder / "results" / f"{dataset}.json")
         if any(record.get(key) != identity.get(key) for key in IDENTITY):
             return False
-        if {row["name"] for row in record["images"]} != names:
+        if {row.get("name"): (row.get("height"), row.get("width")) for row in record["images"]} != sizes:
             return False
-        protocols = record["protocols"]
-        if any(plain(metric.protocol()).items() - protocols.get(metric.name, {}).items() for metric in metrics):
+        if not all(_covers(record["protocols"].get(metric.name), metric) for metric in metrics):
             return False
-        wanted = [_count(callback, len(names)) for callback in callbacks if isinstance(callback, Reconstructions)]
+        wanted = [_count(callback, len(sizes)) for callback in callbacks if isinstance(callback, Reconstructions)]
         if len(list((folder / "reconstructions" / dataset).glob("*.png"))) < max(wanted, default=0):
             return False
-        if keep_files and len(list((folder / "bitstreams" / dataset).glob("*"))) < len(names):
+        if keep_files and len(list((folder / "bitstreams" / dataset).glob("*"))) < len(sizes):
             return False
     return True
 
@@ -64,9 +71,16 @@ def is_measured(
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return record if isinstance(record["images"], list) and isinstance(record["protocols"], dict) else {}
+        whole = isinstance(record["protocols"], dict) and all(isinstance(row, dict) for row in record["images"])
     except (OSError, ValueError, TypeError, KeyError):
         return {}
+    return record if whole else {}
+
+
+def _covers(protocol: Any, metric: MetricCallback) -> bool:
+    """Whether a record's protocol is the metric's own, besides what it tells of the dataset."""
+    asked = {"unit": metric.unit, **plain(metric.protocol())}
+    return isinstance(protocol, dict) and all(protocol.get(key) == value for key, value in asked.items())
 
 
 def _count(callback: Reconstructions, images: int) -> int:

@@ -25,7 +25,8 @@ class ClassicalModule(L.LightningModule):
     Args:
         codec: The codec.
         value: Of its setting, for all images.
-        target_bpp: Or a rate: each image then has the value at which its rate is nearest to this (`find_rate`).
+        target_bpp: Or a rate: each image then has the value at which its rate is nearest to this (`find_rate`). Its
+            encoding time is that of this value alone, without the search.
 
     Raises:
         ClassicalCodecError: Not exactly one of `value` and `target_bpp` is given, the value is not one of the
@@ -39,19 +40,19 @@ class ClassicalModule(L.LightningModule):
         if target_bpp is not None and not 0 < target_bpp < float("inf"):
             raise ClassicalCodecError(f"a rate of {target_bpp:g} bpp cannot be met: correct --target_bpp")
         codec.check_available()
-        self.classical_codec = codec
+        self.codec = codec
         self.value = None if value is None else codec.setting.check(codec.name, value)
         self.target_bpp = target_bpp
 
     def point(self) -> str:
         """Name of the point on the codec's curve: "quality_75", "target_bpp_0.1"."""
         if self.value is not None:
-            return self.classical_codec.setting.label(self.value)
+            return self.codec.setting.label(self.value)
         return f"target_bpp_{self.target_bpp:g}"
 
     def result_identity(self) -> dict[str, Any]:
         """What a result record is about: the codec and its setting, the number that trades rate for quality first."""
-        codec = self.classical_codec
+        codec = self.codec
         chosen = {codec.setting.name: self.value} if self.value is not None else {"target_bpp": self.target_bpp}
         return {
             "codec": codec.name,
@@ -64,7 +65,7 @@ class ClassicalModule(L.LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> StepOutput:
         """Code each image to a file, read it back and decode it."""
-        codec = self.classical_codec
+        codec = self.codec
         folder = Path(self.trainer.default_root_dir) / "bitstreams" / batch["dataset"]
         trials, files, pictures, decoding = [], [], [], []
         for name, x in zip(batch["name"], batch["image"], strict=True):
@@ -79,12 +80,13 @@ class ClassicalModule(L.LightningModule):
             pictures.append(torch.from_numpy(decoded.copy()).permute(2, 0, 1))
             trials.append(trial)
             files.append(file)
+        sizes = [8 * file.stat().st_size for file in files]
         output: dict[str, Any] = {
             "dataset": batch["dataset"],
             "name": batch["name"],
             "image": batch["image"],
             "x_hat": torch.stack(pictures).to(self.device).float().div(255),
-            "bits": torch.tensor([8 * file.stat().st_size for file in files], dtype=torch.float64, device=self.device),
+            "bits": torch.tensor(sizes, dtype=torch.float64, device=self.device),
             "likelihood_bits": {},
             "file": files,
             "encode_seconds": [trial.seconds for trial in trials],
@@ -98,14 +100,14 @@ class ClassicalModule(L.LightningModule):
     def _code(self, pixels: Pixels, name: str) -> Trial:
         def code(value: float) -> Trial:
             start = time.perf_counter()
-            data = self.classical_codec.encode(pixels, value)
+            data = self.codec.encode(pixels, value)
             seconds = time.perf_counter() - start
             return Trial(value, data, seconds, 8 * len(data) / (pixels.shape[0] * pixels.shape[1]))
 
         if self.value is not None:
             return code(self.value)
         assert self.target_bpp is not None
-        return find_rate(self.classical_codec, code, self.target_bpp, name)
+        return find_rate(self.codec, code, self.target_bpp, name)
 
 
 def _to_pixels(x: Tensor, name: str) -> Pixels:

@@ -176,9 +176,7 @@ class Avif(PillowCodec):
     suffix = ".avif"
     format = "AVIF"
     feature = "avif"
-    setting = Setting(
-        "quality", 0, 100, continuous=False, raises_rate=True, grid=(10, 20, 30, 40, 50, 60, 75, 90)
-    )
+    setting = Setting("quality", 0, 100, continuous=False, raises_rate=True, grid=(10, 20, 30, 40, 50, 60, 75, 90))
 
     def __init__(self, speed: int = 6, subsampling: Subsampling = "4:2:0") -> None:
         if not 0 <= speed <= 10:
@@ -229,9 +227,7 @@ class JpegXl(PillowCodec):
     suffix = ".jxl"
     format = "JXL"
     feature = "jxl"
-    setting = Setting(
-        "quality", 0, 99.9, continuous=True, raises_rate=True, grid=(5, 20, 35, 50, 65, 75, 85, 92)
-    )
+    setting = Setting("quality", 0, 99.9, continuous=True, raises_rate=True, grid=(5, 20, 35, 50, 65, 75, 85, 92))
 
     def __init__(self, effort: int = 7) -> None:
         if not 1 <= effort <= 10:
@@ -268,9 +264,7 @@ class Jpeg2000(PillowCodec):
     suffix = ".jp2"
     format = "JPEG2000"
     feature = "jpg_2000"
-    setting = Setting(
-        "rate", 0.02, 12, continuous=True, raises_rate=True, grid=(0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2)
-    )
+    setting = Setting("rate", 0.02, 12, continuous=True, raises_rate=True, grid=(0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2))
 
     def options(self) -> dict[str, Any]:
         """Wavelet and colour transform."""

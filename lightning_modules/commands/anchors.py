@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 CodecName = Literal["jpeg", "webp", "avif", "jxl", "jpeg2000", "bpg", "vtm", "hm"]
 
 _DESCRIPTION = (
-    "Measure classical codecs on the test images of a dataset through real files, and write a result record per point: "
-    "OUTPUT/{codec}/{setting}/results/{dataset}.json. Points that are there already are left as they are, so an "
-    "interrupted command continues when it is repeated. Example: anchors -c configs/anchors.yaml --data.root photographs"
+    "Measure classical codecs on the test images of a dataset through real files, and write a result record per "
+    "point: OUTPUT/{codec}/{setting}/results/{dataset}.json. Points that are there already are left as they are, so "
+    "an interrupted command continues when it is repeated. Example: anchors -c configs/anchors.yaml -o runs/anchors"
 )
 
 
 def build_parser() -> ArgumentParser:
-    """The verb's parser. It is no Trainer's: a config for it holds `data`, `callbacks` and the verb's own settings."""
+    """The verb's parser; a config for it holds `data`, `callbacks` and the verb's own settings, no trainer."""
     # Lightning takes seconds to import, which the other verbs need not wait for.
     import lightning as L
     from jsonargparse import ArgumentParser
@@ -65,7 +66,7 @@ def build_parser() -> ArgumentParser:
         "--alexnet", type=bool | str, default=True, help="backbone of LPIPS: true downloads torchvision's, or a file"
     )
     parser.add_subclass_arguments(L.LightningDataModule, "data", required=True)
-    parser.add_argument("--callbacks", type=list[L.Callback], help="metrics, and callbacks.ResultRecord")
+    parser.add_argument("--callbacks", type=list[L.Callback], default=[], help="metrics, and callbacks.ResultRecord")
     for name, codec in CODECS.items():
         parser.add_class_arguments(codec, name)
     return parser
@@ -79,26 +80,28 @@ def main(args: list[str]) -> None:
             measured (the others are).
     """
     from datamodules.errors import DataError
+    from lightning_modules.classical import ClassicalCodecError
+    from lightning_modules.classical.measure import RecordedConfig
 
     parser = build_parser()
     options = parser.parse_args(args)
     if options.quality is not None and options.target_bpp is not None:
         raise CommandError("give --quality or --target_bpp, not both")
     try:
-        built = parser.instantiate_classes(options)
-        run_points(built)
-    except DataError as error:
+        run_points(parser.instantiate(options), [RecordedConfig(parser, options)])  # type: ignore[arg-type]
+    except (ClassicalCodecError, DataError) as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         print("interrupted; the same command continues with the point that was not finished", file=sys.stderr)
         raise SystemExit(130) from None
 
 
-def run_points(options: Namespace) -> None:
+def run_points(options: Namespace, further: Sequence[L.Callback] = ()) -> None:
     """Measure every point, one after the other; a point that fails does not stop the rest.
 
     Args:
-        options: Of `build_parser`, instantiated.
+        options: Of `build_parser`, with classes instantiated.
+        further: Callbacks beside those of the options.
 
     Raises:
         CommandError: There is no ResultRecord, or some points could not be measured.
@@ -108,7 +111,7 @@ def run_points(options: Namespace) -> None:
     from lightning_modules.classical import ChosenSetting
     from lightning_modules.classical.measure import images_of
 
-    callbacks: list[L.Callback] = list(options.callbacks or [])
+    callbacks: list[L.Callback] = [*options.callbacks, *further]
     records = [callback for callback in callbacks if isinstance(callback, ResultRecord)]
     if not records:
         raise CommandError("no callbacks.ResultRecord among the callbacks: use -c configs/anchors.yaml")
@@ -128,7 +131,8 @@ def run_points(options: Namespace) -> None:
             failures += 1
             print(f"{progress} error: {error}", file=sys.stderr, flush=True)
     if failures:
-        raise CommandError(f"{failures} of {len(points)} points could not be measured; the others are in {options.output}")
+        others = f"; the others are in {options.output}" if failures < len(points) else ""
+        raise CommandError(f"{failures} of {len(points)} points could not be measured{others}")
 
 
 def _points(options: Namespace, name: str) -> list[dict[str, float]]:
@@ -169,7 +173,7 @@ def _line(module: ClassicalModule, callbacks: list[Any]) -> str:
     from lightning_modules.classical import ChosenSetting
 
     metrics = [callback for callback in callbacks if isinstance(callback, MetricCallback)]
-    parts = [module.classical_codec.name, module.point()]
+    parts = [module.codec.name, module.point()]
     for dataset in dict.fromkeys(dataset for metric in metrics for dataset in metric.summary):
         figures = {name: value for metric in metrics for name, value in metric.summary.get(dataset, {}).items()}
         parts.append(f" {dataset}")

@@ -16,6 +16,8 @@ from lightning_modules.reports.sections import (
     bd_section,
     curves_section,
     days,
+    printed_tables,
+    scroll,
     summary_table,
     table_section,
     to_script,
@@ -89,13 +91,16 @@ def _part(part: Part, strips: Sequence[str]) -> str:
     points, cost, missing, protocols, sources = part.tables()
     # What the notes of the points say stands under the curves already, where it is seen.
     points = replace(points, notes=())
+    printed_bd, printed_costs = (
+        "".join(scroll(table.to_html()) for table in group) for group in printed_tables(part)
+    )
     pictures = picture_section(part.matches, part.problems, strips)
     sections = [
-        ("summary", "Summary", _plain(part)),
+        ("summary", "Summary", scroll(summary_table(part).to_html())),
         ("curves", "Rate-distortion curves", curves_section(part)),
-        ("bd", "BD-rate and BD-metric", bd_section(part)),
+        ("bd", "BD-rate and BD-metric", bd_section(part) + printed_bd),
         ("points", "All points", _folded("Every point as numbers", table_section(points, "There are no points."))),
-        ("costs", "Costs", table_section(cost, "No record tells sizes, operations or times.")),
+        ("costs", "Costs", table_section(cost, "No record tells sizes, operations or times.") + printed_costs),
         ("pictures", "Pictures at matched rate", pictures or "<p>No pictures were asked for, or recorded.</p>"),
         ("missing", "Not available", table_section(missing, "Every figure could be measured.")),
         (
@@ -114,10 +119,6 @@ def _part(part: Part, strips: Sequence[str]) -> str:
     for key, name, content in sections:
         lines += [f'<section id="{part.slug}-{key}">', f"<h3>{name}</h3>", content, "</section>"]
     return "\n".join([*lines, "</section>"])
-
-
-def _plain(part: Part) -> str:
-    return f'<div class="scroll" tabindex="0">{summary_table(part).to_html()}</div>'
 
 
 def _folded(summary: str, content: str) -> str:

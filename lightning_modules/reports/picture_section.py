@@ -43,9 +43,9 @@ def picture_section(matches: Sequence[Match], problems: Sequence[str], files: Se
     parts = []
     if matches:
         parts.append(
-            "<p>Each codec at the setting whose rate for this image is nearest to the stated one. The enlarged window "
-            "follows the pointer (press and drag), or the arrow keys; at first it lies where the codecs differ most, "
-            "unless it was chosen. Every picture shown has the PSNR that its record states, to "
+            "<p>Each codec at the setting whose rate for this image is nearest to the stated one. The enlarged "
+            "window follows the pointer (press and drag), or the arrow keys; at first it lies where the codecs "
+            "differ most, unless it was chosen. Every picture shown has the PSNR that its record states, to "
             f"{PSNR_TOLERANCE} dB.</p>"
         )
         parts.append(_key())
@@ -99,9 +99,9 @@ def _article(match: Match, file: str) -> str:
 
 
 def _panel(match: Match, reconstruction: Reconstruction, part: Window) -> _Panel:
-    off = 100 * (reconstruction.bpp / match.target - 1)
+    signed = f"{100 * (reconstruction.bpp / match.target - 1):+.0f}".replace("-", "−")
     rate, *rest = figures_in_words(reconstruction)
-    words = (f"{reconstruction.label} (rate {off:+.0f} %)", rate, *rest)
+    words = (f"{reconstruction.label} (rate {signed} %)", rate, *rest)
     error = embed(error_picture(part.cut(match.original), part.cut(reconstruction.pixels)).convert("RGB"))
     return _Panel(reconstruction.codec, words, _embed_part(reconstruction.pixels, part), error)
 
@@ -135,7 +135,8 @@ def _swipe(panels: Sequence[_Panel], about: str) -> str:
         '<div class="swipe" hidden><div class="controls">'
         f"{choice('Left', 0)}{choice('Right', 1)}</div>"
         '<div class="stage"><img alt=""><img alt=""><div class="divider"></div></div>'
-        f'<input type="range" min="0" max="100" step="0.1" value="50" aria-label="Divider, {html.escape(about)}"></div>'
+        '<input type="range" min="0" max="100" step="0.1" value="50" autocomplete="off" '
+        f'aria-label="Divider, {html.escape(about)}"></div>'
     )
 
 

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lightning_modules.reports.figures import KNOWN
 from lightning_modules.reports.interactive import rate_figure
 from lightning_modules.reports.model import Curve, Figure, Kind, Point
 from lightning_modules.reports.pictures import Match
+from lightning_modules.reports.references import Reference, bd_references, cost_references
 from lightning_modules.reports.style import CurveStyle, in_decibel
 from lightning_modules.reports.tables import (
+    Cell,
     Column,
+    Missing,
     Table,
     bd_tables,
     cost_table,
@@ -51,6 +55,8 @@ class Part:
     """Which pictures are not shown, and why."""
     common_range: bool
     log_rate: bool
+    references: tuple[Reference, ...] = ()
+    """Figures that papers print for this dataset."""
 
     def bd(self, anchor: str) -> list[Table]:
         """BD tables against an anchor."""
@@ -90,7 +96,9 @@ def summary_table(part: Part) -> Table:
 
 def days(points: Sequence[Point]) -> list[str]:
     """First and last day on which points were measured, once if they are one; none if no record says."""
-    found = sorted(str(point.record["created"])[:10] for point in points if point.record and "created" in point.record)
+    found = sorted(
+        str(point.record["created"])[:10] for point in points if point.record and "created" in point.record
+    )
     return list(dict.fromkeys((found[0], found[-1]))) if found else []
 
 
@@ -124,7 +132,7 @@ def curves_section(part: Part) -> str:
             "<figure>",
             f'<script type="application/json" id="data-{stem}">{script_safe(drawing.to_json())}</script>',
             f'<div class="plot" id="plot-{stem}" data-source="data-{stem}" data-file="{stem}" role="group" '
-            f'aria-label="{about}"></div>',
+            f'style="--curves: {len(part.curves)}" aria-label="{about}"></div>',
             f'<figcaption class="files">{_links(f"figures/{stem}", ("png", "svg", "pdf"))}</figcaption>',
             "</figure>",
         ]
@@ -152,7 +160,7 @@ def bd_section(part: Part) -> str:
         names.append(curve.codec)
         shown = []
         for table in tables:
-            shown.append(_scroll(replace(table, name=f"{table.name}_against_{i}").to_html()))
+            shown.append(scroll(replace(table, name=f"{table.name}_against_{i}").to_html()))
             if curve.codec == part.anchor:
                 shown.append(f'<p class="files">{_links(f"tables/{table.name}", ("csv", "tex"))}</p>')
         hidden = "" if curve.codec == part.anchor else " hidden"
@@ -176,7 +184,15 @@ def table_section(table: Table, nothing: str) -> str:
     """A table with its files, or a sentence where it is empty."""
     if not table.rows:
         return f"<p>{html.escape(nothing)}</p>"
-    return f'{_scroll(table.to_html())}<p class="files">{_links(f"tables/{table.name}", ("csv", "tex"))}</p>'
+    return f'{scroll(table.to_html())}<p class="files">{_links(f"tables/{table.name}", ("csv", "tex"))}</p>'
+
+
+def printed_tables(part: Part) -> tuple[list[Table], list[Table]]:
+    """BD values and costs that papers print for the dataset, as tables."""
+    return (
+        [_printed_table(reference) for reference in bd_references(part.references)],
+        [_printed_table(reference) for reference in cost_references(part.references)],
+    )
 
 
 def script_safe(text: str) -> str:
@@ -187,6 +203,25 @@ def script_safe(text: str) -> str:
 def to_script(value: Any) -> str:
     """A value as JSON within a script element."""
     return script_safe(json.dumps(value, sort_keys=True))
+
+
+def _printed_table(reference: Reference) -> Table:
+    known = {figure.name: figure for figure in KNOWN}
+    names = list(dict.fromkeys(name for row in reference.rows for name in row.figures))
+    bd = reference.kind == "bd"
+    columns = [Column("Codec", numeric=False)]
+    for name in names:
+        title = known[name].title if name in known else name.removesuffix("_ms").removesuffix("_m").replace("_", " ")
+        better = known[name].higher_is_better if name in known and reference.units.get(name) != "%" else False
+        columns.append(Column(f"BD-{title}" if bd else title, reference.units.get(name, ""), better, 2))
+    rows: list[tuple[Cell, ...]] = []
+    for row in reference.rows:
+        rows.append((row.codec, *(row.figures.get(name, Missing("not printed")) for name in names)))
+    remarks = [f"{row.codec}: {text}" for row in reference.rows for text in (row.note, row.doubtful) if text]
+    against = f", against {reference.anchor}" if bd else ""
+    hardware = f", on {reference.hardware}" if reference.hardware else ""
+    caption = f"As printed: {reference.title}{against}{hardware} ({reference.source})."
+    return Table(f"printed_{reference.path.stem}", caption, tuple(columns), tuple(rows), (*reference.notes, *remarks))
 
 
 def _controls(part: Part, has_images: bool) -> str:
@@ -228,6 +263,6 @@ def _links(stem: str, suffixes: Sequence[str]) -> str:
     )
 
 
-def _scroll(table: str) -> str:
-    # Wide tables scroll by themselves; the page never does. The focus lets the keyboard scroll them.
+def scroll(table: str) -> str:
+    """A table that scrolls by itself where it is too wide, also by keyboard; the page never does."""
     return f'<div class="scroll" tabindex="0">{table}</div>'

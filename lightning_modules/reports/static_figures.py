@@ -75,13 +75,13 @@ def write_single(
     """One kind of figure, one column wide; the paths that were written (`stem` and the suffixes of `FORMATS`)."""
 
     def draw() -> Drawing:
-        drawing = Drawing(figsize=(COLUMN, 2.6), layout="constrained")
+        drawing = _blank(COLUMN, 2.6)
         axes = drawing.subplots()
         handles = _draw(axes, curves, styles, figure, log_rate)
         if len(handles) <= MAX_IN_AXES:
-            axes.legend(handles=handles, loc=_free_corner(figure))
+            axes.legend(handles=handles, loc=_free_corner(figure))  # type: ignore[call-overload]
         else:
-            _legend_above(drawing, handles, 3)
+            _legend_above(drawing, handles)
         return drawing
 
     return _write(draw, stem)
@@ -105,7 +105,7 @@ def write_panels(
     def draw() -> Drawing:
         columns = min(PANELS_PER_ROW, len(figures))
         rows = math.ceil(len(figures) / columns)
-        drawing = Drawing(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.3), layout="constrained")
+        drawing = _blank(PANEL[0] * columns, PANEL[1] * rows)
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
         for i, axes in enumerate(grid.flat):
@@ -114,8 +114,7 @@ def write_panels(
                     handles.setdefault(str(handle.get_label()), handle)
             else:
                 axes.set_axis_off()
-        ordered = [handles[style.title] for style in styles if style.title in handles]
-        _legend_above(drawing, ordered, 3 * columns - 1)
+        _legend_above(drawing, [handles[style.title] for style in styles if style.title in handles])
         return drawing
 
     return _write(draw, stem)
@@ -141,7 +140,7 @@ def _draw(
                 markeredgecolor="white" if style.filled else style.colour,
                 markeredgewidth=0.4 if style.filled else 0.9,
                 clip_on=False,
-                zorder=3 if style.filled else 2.5,
+                zorder=2.5 if style.line == "dashed" else 3,
             )
             handles.append(line)
             rates += [rate for rate, _, _ in points]
@@ -176,15 +175,30 @@ def _free_corner(figure: Figure) -> str:
     return {True: "lower right", False: "upper right", None: "best"}[figure.higher_is_better]
 
 
-def _legend_above(drawing: Drawing, handles: Sequence[Line2D], columns: int) -> None:
-    drawing.legend(handles=handles, loc="outside upper center", ncols=max(1, min(columns, len(handles))))
+def _legend_above(drawing: Drawing, handles: Sequence[Line2D]) -> None:
+    """A legend over the axes, in as few rows as its width allows."""
+    for columns in range(len(handles), 0, -1):
+        legend = drawing.legend(handles=handles, loc="outside upper center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= drawing.bbox.width:
+            drawing.set_figheight(drawing.get_figheight() + legend.get_window_extent().height / drawing.dpi)
+            return
+        legend.remove()
+
+
+def _blank(width: float, height: float) -> Drawing:
+    """An empty drawing of a size in inches, which can measure text."""
+    drawing = Drawing(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing
 
 
 def _write(draw: Callable[[], Drawing], stem: Path) -> list[Path]:
     written = []
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC):  # type: ignore[arg-type]
         drawing = draw()
-        FigureCanvasAgg(drawing)
+        # Arranged once, not for every format.
+        drawing.draw_without_rendering()
+        drawing.set_layout_engine("none")
         for suffix, options in FORMATS.items():
             path = stem.with_name(stem.name + suffix)
             write_atomically(path, lambda draft, options=options: drawing.savefig(draft, **options))  # type: ignore[misc]

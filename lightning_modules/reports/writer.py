@@ -14,6 +14,7 @@ from lightning_modules.reports.figures import figures_of
 from lightning_modules.reports.model import Curve
 from lightning_modules.reports.page import build_page
 from lightning_modules.reports.pictures import match_pictures
+from lightning_modules.reports.references import Reference
 from lightning_modules.reports.sections import Part
 from lightning_modules.reports.static_figures import write_panels, write_single
 from lightning_modules.reports.strips import write_strip
@@ -29,7 +30,7 @@ MARK = "lightning_modules report"
 class Options:
     """What can be chosen in a report."""
 
-    title: str = "Rate-distortion report"
+    title: str
     anchor: str | None = None
     """Codec that BD values are against; `None` chooses by `default_anchor`."""
     pictures: int | tuple[str, ...] = 2
@@ -41,8 +42,13 @@ class Options:
     log_rate: bool = False
 
 
-def build_parts(curves: Sequence[Curve], options: Options) -> list[Part]:
-    """One part per dataset.
+def build_parts(curves: Sequence[Curve], options: Options, references: Sequence[Reference] = ()) -> list[Part]:
+    """One part per dataset that has curves.
+
+    Args:
+        curves: of any number of datasets, under the names that the report shows.
+        options: what was chosen.
+        references: tables that papers print; those of a part's dataset are shown beside its own.
 
     Raises:
         ReportError: there are no curves, the anchor is none of them, or a picture or window that was asked for does
@@ -58,7 +64,9 @@ def build_parts(curves: Sequence[Curve], options: Options) -> list[Part]:
     for dataset in dict.fromkeys(curve.dataset for curve in curves):
         group = tuple(curve for curve in curves if curve.dataset == dataset)
         here = [curve.codec for curve in group]
-        matches, problems = match_pictures(group, options.pictures, options.match_bpp, options.zoom, options.originals)
+        matches, problems = match_pictures(
+            group, options.pictures, options.match_bpp, options.zoom, options.originals
+        )
         parts.append(
             Part(
                 dataset=dataset,
@@ -71,6 +79,7 @@ def build_parts(curves: Sequence[Curve], options: Options) -> list[Part]:
                 problems=tuple(problems),
                 common_range=options.common_range,
                 log_rate=options.log_rate,
+                references=tuple(reference for reference in references if reference.dataset == dataset),
             )
         )
     return parts
@@ -117,7 +126,9 @@ def write_report(parts: Sequence[Part], folder: Path, title: str, force: bool = 
             stem = figures / f"{part.slug}_{figure.name}"
             written += write_single(part.curves, part.styles, figure, stem, part.log_rate)
         if len(part.figures) > 1:
-            written += write_panels(part.curves, part.styles, part.figures, figures / f"{part.slug}_all", part.log_rate)
+            written += write_panels(
+                part.curves, part.styles, part.figures, figures / f"{part.slug}_all", part.log_rate
+            )
         for table in [*part.tables(), *(part.bd(part.anchor) if part.anchor else [])]:
             if table.rows:
                 for suffix, text in ((".csv", table.to_csv()), (".tex", table.to_latex())):

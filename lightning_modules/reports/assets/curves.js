@@ -48,25 +48,26 @@
       }
     }
 
-    // Plotly draws the legend anew after every change, and for the mouse only.
+    // Plotly's legend is for the mouse only, and a part of it may be drawn anew after any change.
     let focused = null;
     function openLegendToKeyboard(plot) {
       for (const entry of plot.querySelectorAll(".legend .traces")) {
         const target = entry.querySelector(".legendtoggle");
         const label = entry.querySelector(".legendtext");
-        if (!target || !label || target.hasAttribute("tabindex")) continue;
-        const trace = plot.data.find((candidate) => candidate.name === label.getAttribute("data-unformatted"));
-        if (!trace) continue;
-        target.setAttribute("tabindex", "0");
-        target.setAttribute("role", "switch");
-        target.setAttribute("aria-label", trace.name);
+        const trace = plot.data.find((candidate) => label && candidate.name === label.dataset.unformatted);
+        if (!target || !trace) continue;
+        if (!target.hasAttribute("tabindex")) {
+          target.setAttribute("tabindex", "0");
+          target.setAttribute("role", "switch");
+          target.setAttribute("aria-label", trace.name);
+          target.addEventListener("keydown", (event) => {
+            if (event.key !== "Enter" && event.key !== " ") return;
+            event.preventDefault();
+            focused = { plot, name: trace.name };
+            toggle(trace.meta.curve);
+          });
+        }
         target.setAttribute("aria-checked", String(!hidden.has(trace.meta.curve)));
-        target.addEventListener("keydown", (event) => {
-          if (event.key !== "Enter" && event.key !== " ") return;
-          event.preventDefault();
-          focused = { plot, name: trace.name };
-          toggle(trace.meta.curve);
-        });
         if (focused && focused.plot === plot && focused.name === trace.name) {
           focused = null;
           target.focus({ preventScroll: true });
