@@ -5,26 +5,41 @@ Each is given in YAML by class path (`callbacks.Psnr`) with plain `init_args`. T
 the run directory, which is `trainer.default_root_dir`.
 """
 
+from callbacks.caption_similarity import CaptionSimilarity
+from callbacks.distribution import Cmmd, ConFid, Fid, Kid, PatchFid
 from callbacks.guards import NonFiniteLossError, StopOnNonFiniteLoss
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.metric import MetricCallback
 from callbacks.per_image import PerImageMetric
-from callbacks.quality import Lpips, MsSsim, Psnr
+from callbacks.perceptual import Dists, PieApp
+from callbacks.quality import Lpips, MsSsim, Mse, Psnr
 from callbacks.rate import Bpp, CodingTime
 from callbacks.reconstructions import Reconstructions
 from callbacks.result_record import ResultExistsError, ResultRecord
 from callbacks.save_config import SaveRunConfig
+from callbacks.tasks import Accuracy, MeanIou
 from callbacks.throughput import Throughput
 
 __all__ = [
+    "Accuracy",
     "Bpp",
+    "CaptionSimilarity",
+    "Cmmd",
     "CodingTime",
+    "ConFid",
+    "Dists",
+    "Fid",
+    "Kid",
     "LastCheckpoint",
     "Lpips",
+    "MeanIou",
     "MetricCallback",
     "MsSsim",
+    "Mse",
     "NonFiniteLossError",
+    "PatchFid",
     "PerImageMetric",
+    "PieApp",
     "Psnr",
     "Reconstructions",
     "ResultExistsError",

@@ -21,7 +21,8 @@ class Dists(PerImageMetric):
     """Mean of the images' DISTS (Ding et al., 2022), on 8-bit RGB; not available on sides under 17 pixels.
 
     Args:
-        weights_path: a local copy of piq's `dists_weights.pt`; `None` takes it from torch.hub's cache or downloads it.
+        weights_path: a local copy of piq's `dists_weights.pt`; `None` takes it from torch.hub's cache or
+            downloads it.
         backbone_path: a file with torchvision's VGG16 (`features.N.weight` keys); `None` takes ImageNet weights from
             torch.hub's cache or downloads them.
         on_missing: "record" warns once and records the metric as not available where its weights are missing;
@@ -83,9 +84,7 @@ class PieApp(PerImageMetric):
     unit = ""
     higher_is_better = False
 
-    def __init__(
-        self, weights_path: str | None = None, stride: int = 27, on_missing: OnMissing = "record"
-    ) -> None:
+    def __init__(self, weights_path: str | None = None, stride: int = 27, on_missing: OnMissing = "record") -> None:
         if stride < 1:
             raise ValueError(f"stride must be at least 1 pixel, not {stride}")
         super().__init__()

@@ -23,8 +23,8 @@ def pixel_faults(output: StepOutput) -> list[str | None]:
     image, x_hat = output["image"], output["x_hat"]
     if image.shape != x_hat.shape:
         raise ImageSizeError(
-            f"{output['dataset']}, {', '.join(output['name'])}: the originals have shape {tuple(image.shape)} and the "
-            f"reconstructions {tuple(x_hat.shape)}. The codec must crop its padding away; metrics never resize."
+            f"{output['dataset']}, {', '.join(output['name'])}: the originals have shape {tuple(image.shape)}, "
+            f"the reconstructions {tuple(x_hat.shape)}. The codec must crop its padding away; metrics never resize."
         )
     faults = [_fault("the original", *ends) for ends in _ends(image)]
     for i, ends in enumerate(_ends(x_hat)):

@@ -35,7 +35,8 @@ class Psnr(PerImageMetric):
 
 
 class Mse(PerImageMetric):
-    """Mean of the images' mean squared error, on 8-bit RGB as values in [0, 1]. Times 255² it is that of the bytes."""
+    """Mean of the images' mean squared error, on 8-bit RGB as values in [0, 1]; times 255² it is that of the
+    bytes."""
 
     name = MSE
     unit = ""

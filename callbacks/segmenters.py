@@ -41,7 +41,7 @@ def map_labels(segmentation: Tensor, label_map: LabelMap) -> Tensor:
     low, high = segmentation.min().item(), segmentation.max().item()
     if low < -1 or high > 33:
         raise ValueError(
-            f"cityscapes34_to_19 takes Cityscapes label ids from -1 to 33; the label maps reach from {low} to {high}. "
+            f"cityscapes34_to_19 takes Cityscapes label ids from -1 to 33; these reach from {low} to {high}. "
             "Set label_map of the segmenter to identity if they hold train ids."
         )
     table = torch.full((35,), IGNORED, device=segmentation.device)
@@ -93,15 +93,16 @@ class HuggingFaceSegmenter(Segmenter):
     logits are resized bilinearly to the label map before the class of each pixel is taken.
 
     Args:
-        pretrained: Hub id, or a folder in Hugging Face layout.
+        pretrained: Hub id, such as `nvidia/segformer-b0-finetuned-cityscapes-1024-1024`, or a folder in Hugging Face
+            layout.
         input_size: Height and width that images are resized to before they enter the network; `None` leaves them.
-            [1024, 2048] is the scale of Cityscapes, for reconstructions of any size.
+            Cityscapes networks are trained at [1024, 2048], whatever size a codec works on.
         label_map: How the data set's label ids become the network's classes (see `map_labels`).
     """
 
     def __init__(
         self,
-        pretrained: str = "nvidia/segformer-b0-finetuned-cityscapes-1024-1024",
+        pretrained: str,
         input_size: tuple[int, int] | None = None,
         label_map: LabelMap = "identity",
     ) -> None:
@@ -132,12 +133,22 @@ class HuggingFaceSegmenter(Segmenter):
 
     @torch.no_grad()
     def __call__(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Classes of the pixels, from logits in float32 whatever precision the run trains in."""
+        """Classes of the pixels, from logits in float32 whatever precision the run trains in.
+
+        Raises:
+            ValueError: the image processor crops or pads, so that logits and label map would not match.
+        """
         assert self.network is not None, "prepare comes first"
         scale: dict[str, Any] = {"do_resize": False}
         if self.input_size is not None:
             scale = {"do_resize": True, "size": dict(zip(("height", "width"), self.input_size, strict=True))}
         inputs = self.processor(images=to_bytes(images), return_tensors="pt", **scale).to(images.device)
+        wanted, given = self.input_size or images.shape[-2:], inputs["pixel_values"].shape[-2:]
+        if tuple(given) != tuple(wanted):
+            raise ValueError(
+                f"{self.pretrained}: its image processor makes {tuple(given)} of images that should be "
+                f"{tuple(wanted)}. Set input_size of {type(self).__name__} to a size that it neither crops nor pads."
+            )
         with full_float32(), torch.autocast(images.device.type, enabled=False):
             logits = self.network(**inputs).logits
         return F.interpolate(logits, size, mode="bilinear", align_corners=False).argmax(dim=1)

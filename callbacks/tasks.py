@@ -163,6 +163,8 @@ class MeanIou(MetricCallback):
             classes = len(self.segmenter.classes)
             figures = (self.name, MIOU_ORIGINAL)
             self._matrices[dataset] = {name: ConfusionMatrix(classes, self.ignore) for name in figures}
+            for matrix in self._matrices[dataset].values():  # torchmetrics warns of a process without a batch
+                matrix.update(torch.empty(0, 1, 1), torch.empty(0, 1, 1), torch.empty(0, dtype=torch.int64))
         return self._matrices[dataset]
 
     def _report_matrix(self, dataset: str, name: str, matrix: Tensor, images: int) -> None:

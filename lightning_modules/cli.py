@@ -1,4 +1,5 @@
-"""The command line: `python -m lightning_modules.cli {fit,validate,test,predict,compress,decompress} ...`."""
+"""The command line: `python -m lightning_modules.cli COMMAND ...`: the Trainer's fit, validate, test and predict, and the
+verbs of `commands`."""
 
 from __future__ import annotations
 

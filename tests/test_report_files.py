@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,7 +19,8 @@ from lightning_modules.commands.errors import CommandError
 from lightning_modules.commands.report import main
 from lightning_modules.reports import static_figures
 from lightning_modules.reports.curves import load_curves
-from lightning_modules.reports.pictures import common_rate, luma, match_pictures, psnr, telling_window
+from lightning_modules.reports.picture_section import MAX_PIXELS, shown_part
+from lightning_modules.reports.pictures import Window, common_rate, luma, match_pictures, psnr, telling_window
 from lightning_modules.reports.strips import draw_strip
 from lightning_modules.reports.style import readable, style_curves
 from tests.report_helpers import CODECS, IMAGES, SIZE, write_json, write_records
@@ -143,6 +145,17 @@ def test_strip_holds_every_pixel(material: Path) -> None:
     assert any(np.array_equal(strip[y : y + height, :width], enlarged) for y in range(strip.shape[0] - height + 1))
 
 
+def test_large_pictures_are_embedded_around_the_window(material: Path) -> None:
+    (match,), _ = match_pictures(load_curves([material / "records"]), ("chelsea.png",))
+    assert shown_part(match) == (0, 0, *SIZE)
+    for x, y in ((0, 0), (1500, 900), (2500, 1700)):
+        large = replace(match, original=np.zeros((2000, 3000, 3), np.uint8), zoom=Window(x, y, 500, 300))
+        part = shown_part(large)
+        assert 0.98 * MAX_PIXELS <= part.width * part.height <= MAX_PIXELS
+        assert part.x <= x and x + 500 <= part.x + part.width <= 3000
+        assert part.y <= y and y + 300 <= part.y + part.height <= 2000
+
+
 def test_styles_belong_to_codecs(material: Path) -> None:
     curves = readable(load_curves([material / "records"]))
     assert [curve.codec for curve in curves] == ["AVIF", "JPEG", "WebP"]
@@ -204,11 +217,45 @@ def test_datasets_have_parts_of_their_own(material: Path, tmp_path: Path) -> Non
     for path in (records / "webp").rglob("sample.json"):
         record = json.loads(path.read_text())
         write_json(path, {**record, "dataset": "other set"})
-    main([str(records), "-o", str(tmp_path / "out"), "--pictures", "0", "--anchor", "AVIF", "--log_rate"])
+    main(
+        [
+            str(records),
+            "-o",
+            str(tmp_path / "out"),
+            "--pictures",
+            "0",
+            "--anchor",
+            "AVIF",
+            "--log_rate",
+            "--common_range",
+        ]
+    )
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert 'id="sample"' in page and 'id="other-set"' in page and "there is one only" in page
     assert (tmp_path / "out" / "figures" / "other-set_psnr.svg").exists()
     assert "against AVIF" in (tmp_path / "out" / "tables" / "bd_sample_psnr.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("quick")
+def test_printed_figures_are_laid_over(material: Path, tmp_path: Path) -> None:
+    shared = {"schema": 1, "source": {"paper": "A. Author", "venue": "2024", "where": "Table 1"}, "notes": ["a note"]}
+    rd = {"codec": "jpeg", "setting": "", "bpp": 1.25, "figures": {"psnr": 30.5}}
+    bd = {"codec": "TACO", "figures": {"mse": -0.00012, "psnr": 1.5}}
+    curve = {"title": "points", "kind": "rd", "dataset": "sample", "points": [rd]}
+    table = {"title": "deltas", "kind": "bd", "dataset": "sample", "anchor": "ELIC", "rows": [bd]}
+    units = {"units": {"mse": "1", "psnr": "dB"}}
+    write_json(tmp_path / "rd.json", {**shared, **curve})
+    write_json(tmp_path / "bd.json", {**shared, **table, **units})
+    files = [str(tmp_path / name) for name in ("rd.json", "bd.json")]
+    main([str(material / "records"), "-o", str(tmp_path / "out"), "--pictures", "0", "--references", *files])
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    drawing = json.loads(re.search(r'id="data-sample_psnr">(.*?)</script>', page).group(1))  # type: ignore[union-attr]
+    traces = {trace["name"]: trace for trace in drawing["data"]}
+    printed, measured = traces["JPEG (printed)"], traces["JPEG"]
+    assert (printed["x"], printed["y"], printed["mode"]) == ([1.25], [30.5], "markers")
+    assert printed["marker"]["symbol"] == measured["marker"]["symbol"] + "-open"
+    assert printed["marker"]["color"] == measured["marker"]["color"]
+    assert "As printed: deltas, against ELIC" in page and "−0.00012" in page and "a note" in page
 
 
 @pytest.mark.usefixtures("quick")

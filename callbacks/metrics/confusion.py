@@ -29,7 +29,9 @@ def confusion_matrix(target: Tensor, prediction: Tensor, classes: int, ignore: i
              [1, 1]]])
     """
     if target.shape != prediction.shape:
-        raise ValueError(f"label maps {tuple(target.shape)} and predictions {tuple(prediction.shape)} differ in shape")
+        raise ValueError(
+            f"label maps {tuple(target.shape)} and predictions {tuple(prediction.shape)} differ in shape"
+        )
     target, prediction = target.flatten(1).long(), prediction.flatten(1).long()
     counted = torch.ones_like(target, dtype=torch.bool) if ignore is None else target != ignore
     for what, values in (("label maps", target), ("predictions", prediction)):
@@ -41,7 +43,7 @@ def confusion_matrix(target: Tensor, prediction: Tensor, classes: int, ignore: i
             )
     image = torch.arange(len(target), device=target.device)[:, None]
     cells = ((image * classes + target) * classes + prediction)[counted]
-    return torch.bincount(cells, minlength=len(target) * classes**2).view(-1, classes, classes)
+    return torch.bincount(cells, minlength=len(target) * classes**2).view(len(target), classes, classes)
 
 
 def intersection_over_union(matrix: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Mean squared error."""
 
-import torch
 from torch import Tensor
 
 
@@ -14,6 +13,7 @@ def mse(image: Tensor, x_hat: Tensor) -> Tensor:
     Returns:
         float64 (B,) in [0, 1]; on values in [0, 255] it would be 255² times as large.
 
+    >>> import torch
     >>> mse(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5))
     tensor([0.2500], dtype=torch.float64)
     """

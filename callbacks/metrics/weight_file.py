@@ -38,7 +38,9 @@ def read_state(part: str, url: str, path: str | None, setting: str) -> dict[str,
     return dict(state)
 
 
-def check_state(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], part: str, path: str, setting: str) -> None:
+def check_state(
+    state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], part: str, path: str, setting: str
+) -> None:
     """Refuse a state dict whose keys or shapes are not those of a network.
 
     Raises:

@@ -102,7 +102,7 @@ def _part(part: Part, strips: Sequence[str]) -> str:
         ("points", "All points", _folded("Every point as numbers", table_section(points, "There are no points."))),
         ("costs", "Costs", table_section(cost, "No record tells sizes, operations or times.") + printed_costs),
         ("pictures", "Pictures at matched rate", pictures or "<p>No pictures were asked for, or recorded.</p>"),
-        ("missing", "Not available", table_section(missing, "Every figure could be measured.")),
+        ("missing", "Not available", table_section(missing, "No record lists a figure that could not be measured.")),
         (
             "how",
             "Protocols and sources",

@@ -94,7 +94,8 @@ def match_pictures(
 
     Args:
         curves: of one dataset; only measured ones have pictures.
-        choice: how many images, by name, those that most codecs have first; or their names.
+        choice: how many images, by name, those that most codecs have first; or the names of those that are shown if
+            the dataset has them.
         target: rate in bpp; without it, `common_rate` of each image.
         zoom: x, y and width of the enlarged window in pixels, its height as the picture's shape has it; without
             it, the window in which the codecs differ most.
@@ -104,7 +105,7 @@ def match_pictures(
         The images that can be shown, and why others, asked for or next in order, cannot.
 
     Raises:
-        ReportError: an image that was asked for is in no record, or the window lies outside a picture.
+        ReportError: the window lies outside a picture.
     """
     known: dict[str, int] = {}
     for curve in curves:
@@ -114,10 +115,7 @@ def match_pictures(
         names = sorted(known, key=lambda name: (-known[name], name))
         wanted = choice
     else:
-        if missing := [name for name in choice if name not in known]:
-            raise ReportError(
-                f"--pictures {missing[0]}: no record has such an image; they have {', '.join(sorted(known)[:6])}, ..."
-            )
+        choice = [name for name in choice if name in known]
         names, wanted = list(choice), len(choice)
     matches: list[Match] = []
     problems: list[str] = []

@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from lightning_modules.reports.figures import KNOWN
@@ -213,7 +214,8 @@ def _printed_table(reference: Reference) -> Table:
     for name in names:
         title = known[name].title if name in known else name.removesuffix("_ms").removesuffix("_m").replace("_", " ")
         better = known[name].higher_is_better if name in known and reference.units.get(name) != "%" else False
-        columns.append(Column(f"BD-{title}" if bd else title, reference.units.get(name, ""), better, 2))
+        digits = max(_decimals(row.figures[name]) for row in reference.rows if name in row.figures)
+        columns.append(Column(f"BD-{title}" if bd else title, reference.units.get(name, ""), better, digits))
     rows: list[tuple[Cell, ...]] = []
     for row in reference.rows:
         rows.append((row.codec, *(row.figures.get(name, Missing("not printed")) for name in names)))
@@ -222,6 +224,11 @@ def _printed_table(reference: Reference) -> Table:
     hardware = f", on {reference.hardware}" if reference.hardware else ""
     caption = f"As printed: {reference.title}{against}{hardware} ({reference.source})."
     return Table(f"printed_{reference.path.stem}", caption, tuple(columns), tuple(rows), (*reference.notes, *remarks))
+
+
+def _decimals(value: float) -> int:
+    """As many as it was printed with."""
+    return max(0, -int(Decimal(repr(value)).normalize().as_tuple().exponent))
 
 
 def _controls(part: Part, has_images: bool) -> str:

@@ -59,6 +59,11 @@ def build_parts(curves: Sequence[Curve], options: Options, references: Sequence[
     codecs = list(dict.fromkeys(curve.codec for curve in curves))
     if options.anchor is not None and options.anchor not in codecs:
         raise ReportError(f"no curve is called {options.anchor!r}, so it cannot be the anchor; there are: {codecs}")
+    if not isinstance(options.pictures, int):
+        known = {picture.name for curve in curves for point in curve.points for picture in point.pictures}
+        if missing := [name for name in options.pictures if name not in known]:
+            some = ", ".join(sorted(known)[:6]) or "none"
+            raise ReportError(f"--pictures {missing[0]}: no record has such an image; they have {some}, ...")
     styles = dict(zip(map(id, curves), style_curves(curves), strict=True))
     parts: list[Part] = []
     for dataset in dict.fromkeys(curve.dataset for curve in curves):
