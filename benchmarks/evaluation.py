@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation.py [--images 1000] [--batch 1] [--threads 2]
 
-256x256 images, batch size 1 as in `test`. Network and callbacks take turns batch by batch, so that a slow minute of the
-machine meets both; medians over the batches are compared. AlexNet has random weights, which take the same time.
+256x256 images, batch size 1 as in `test`. Network and callbacks take turns batch by batch, so that a slow minute of
+the machine meets both; medians over the batches are compared. AlexNet has random weights, which take the same time.
 """
 
 import argparse
@@ -100,7 +100,8 @@ def main() -> None:
     conclude = sum(seconds_of(metric.conclude, options.device) for metric in metrics.values()) / options.images
     seconds[ALL] = [value + conclude for value in seconds[ALL]]
 
-    title = f"{options.images} images of {SIDE}x{SIDE}, batch {options.batch}, {options.threads} threads, {options.device}"
+    setup = f"batch {options.batch}, {options.threads} threads, {options.device}"
+    title = f"{options.images} images of {SIDE}x{SIDE}, {setup}"
     table = Table("work", "ms/image (median)", "s in all", "against the network", title=title)
     for column in table.columns[1:]:
         column.justify = "right"

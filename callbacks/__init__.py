@@ -12,7 +12,7 @@ from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.metric import MetricCallback
 from callbacks.per_image import PerImageMetric
 from callbacks.perceptual import Dists, PieApp
-from callbacks.quality import Lpips, MsSsim, Mse, Psnr
+from callbacks.quality import Lpips, Mse, MsSsim, Psnr
 from callbacks.rate import Bpp, CodingTime
 from callbacks.reconstructions import Reconstructions
 from callbacks.result_record import ResultExistsError, ResultRecord

@@ -32,6 +32,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch for Ctrl-C."""
+        self._interrupted = False
         # A job that a script has put into the background ignores the signal, and shall go on doing so.
         if trainer.world_size > 1 or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             return

@@ -202,7 +202,7 @@ class CompressionModule(L.LightningModule):
         }
         for key in ("caption", "label", "segmentation", "path"):
             if key in batch:
-                output[key] = batch[key]  # type: ignore[literal-required]
+                output[key] = batch[key]
         return output
 
     # -- checkpoints and records ------------------------------------------------------------------------------------

@@ -1,5 +1,4 @@
-"""The command line: `python -m lightning_modules.cli COMMAND ...`: the Trainer's fit, validate, test and predict, and the
-verbs of `commands`."""
+"""The command line, `python -m lightning_modules.cli COMMAND ...`: the Trainer's subcommands and the verbs."""
 
 from __future__ import annotations
 

@@ -280,6 +280,12 @@ def test_ctrl_c_saves_a_step_that_resumes(tmp_path: Path) -> None:
     current = copy.deepcopy(module.state_dict())
     assert all(torch.equal(value, current[name]) for name, value in saved["state_dict"].items())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "Ctrl-C is given back"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    quiet_trainer(tmp_path, max_steps=6, limit_val_batches=0, **settings).fit(small_taco(), datamodule=sample_data())
-    signal.signal(signal.SIGINT, initial)
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        trainer = quiet_trainer(
+            tmp_path, max_steps=6, limit_val_batches=0, callbacks=callbacks, enable_checkpointing=True
+        )
+        trainer.fit(small_taco(), datamodule=sample_data())
+        assert trainer.global_step == 6, "a signal that is ignored on purpose stops nothing"
+    finally:
+        signal.signal(signal.SIGINT, initial)
