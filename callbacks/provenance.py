@@ -23,6 +23,7 @@ PACKAGES = (
     "transformers",
     "numpy",
     "pillow",
+    "pillow-jxl-plugin",
 )
 """The packages whose versions can change a result."""
 

@@ -1,6 +1,5 @@
 """Fidelity and perceptual quality of single images."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from callbacks.metrics.psnr import psnr
 from callbacks.metrics.value import Value
 from callbacks.names import MS_SSIM, MSE, PSNR, lpips_name
 from callbacks.per_image import PerImageMetric
-from lightning_modules.losses.lpips_network import LpipsNet, LpipsNetwork, load_lpips
+from lightning_modules.losses.lpips_network import LpipsNet, LpipsNetwork, backbone_name, load_lpips
 from lightning_modules.step_output import StepOutput
 
 
@@ -110,15 +109,11 @@ class Lpips(PerImageMetric):
 
     def protocol(self) -> dict[str, Any]:
         """What is computed."""
-        if isinstance(self.pretrained, bool):
-            backbone = "torchvision IMAGENET1K_V1" if self.pretrained else "random"
-        else:
-            backbone = Path(self.pretrained).name
         return {
             "images": "8-bit RGB",
             "implementation": "lpips package, version 0.1 heads",
             "net": self.net,
-            "backbone": backbone,
+            "backbone": backbone_name(self.net, self.pretrained),
             "input_range": self.input_range,
             "dataset": "mean of the images' values",
         }

@@ -31,6 +31,8 @@ class StepOutput(TypedDict):
     """int64 (B, h, w): class of each pixel; h x w may be a fraction of H x W."""
     path: NotRequired[list[str]]
     """The source files."""
+    setting: NotRequired[list[float]]
+    """The value of a classical codec's setting that was chosen for each image to meet a target rate."""
     file: NotRequired[list[Path]]
     """The bitstream files."""
     encode_seconds: NotRequired[list[float]]

@@ -21,7 +21,7 @@ from callbacks.metrics.lpips import lpips_distance
 from callbacks.metrics.ms_ssim import ms_ssim
 from callbacks.metrics.psnr import psnr
 from callbacks.metrics.value import NotAvailable
-from lightning_modules.losses.lpips_network import load_lpips
+from lightning_modules.losses.lpips_network import backbone_name, load_lpips
 from lightning_modules.pretrained import PretrainedError
 
 DATA_ROOT = os.environ.get("DATA_ROOT")
@@ -105,6 +105,17 @@ class TestMsSsim:
 
 
 class TestLpipsNetwork:
+    @needs_data
+    def test_a_file_with_the_published_backbone_is_known(self, alex_path, tmp_path):
+        assert backbone_name("alex", alex_path) == backbone_name("alex", True) == "torchvision IMAGENET1K_V1"
+        vgg_path = str(data("weights", "vgg16_features_torchvision.pth"))
+        assert backbone_name("vgg", vgg_path) == backbone_name("vgg", True)
+        state = torch.load(alex_path, weights_only=True)
+        state["features.0.bias"] += 1
+        torch.save(state, tmp_path / "mine.pth")
+        assert backbone_name("alex", str(tmp_path / "mine.pth")).startswith("mine.pth (")
+        assert backbone_name("alex", str(tmp_path / "none.pth")) == "none.pth"
+
     def test_stays_frozen_and_passes_gradients(self):
         parent = torch.nn.ModuleList([load_lpips("alex", pretrained=False)])
         parent.train()

@@ -29,7 +29,7 @@ PROTOCOL: dict[str, Any] = {
 }
 """What exactly `ms_ssim` computes, for records."""
 
-_STRIP, _BLOCK = 32, 16
+_STRIP, _BLOCK = 64, 16
 """Rows and columns that are filtered at once: this fits into a CPU's cache, whatever the size of the image."""
 
 

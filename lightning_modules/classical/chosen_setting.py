@@ -43,7 +43,7 @@ class ChosenSetting(PerImageMetric):
         """Setting and rate; the rate only travels with it to be counted."""
         height, width = output["image"].shape[-2:]
         bpp = (output["bits"].double() / (height * width)).tolist()
-        return {self.name: list(output["setting"]), "bpp": bpp}  # type: ignore[typeddict-item]
+        return {self.name: list(output["setting"]), "bpp": bpp}
 
     def conclude(self) -> None:
         """Report the mean setting, and how many images meet the target."""

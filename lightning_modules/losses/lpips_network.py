@@ -1,5 +1,7 @@
 """The frozen LPIPS network, shared by the training loss and the metric."""
 
+import functools
+import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -14,6 +16,11 @@ from torchvision.models import AlexNet_Weights, VGG16_Weights
 from lightning_modules.pretrained import download_failed, unusable_file
 
 LpipsNet = Literal["alex", "vgg"]
+
+PUBLISHED = "torchvision IMAGENET1K_V1"
+
+_DIGESTS = {"alex": "276812cc7430109e", "vgg": "d649de3c8126095c"}
+"""Beginning of SHA-256 over the published features' tensors in the order of their keys."""
 
 _PARTS = {
     "alex": ("LPIPS AlexNet backbone", AlexNet_Weights.IMAGENET1K_V1),
@@ -86,6 +93,28 @@ def load_lpips(net: LpipsNet, pretrained: bool | str, setting: str = "pretrained
             raise unusable_file(part, pretrained, f"{type(error).__name__}: {error}", setting) from error
         _load_features(network, state, part, pretrained, setting)
     return network
+
+
+@functools.cache
+def backbone_name(net: LpipsNet, pretrained: bool | str) -> str:
+    """Which backbone a record should name: the published one, also where it comes from a file, or another.
+
+    Args:
+        net: backbone.
+        pretrained: as for `load_lpips`; a file that cannot be read is named as it was given.
+    """
+    if isinstance(pretrained, bool):
+        return PUBLISHED if pretrained else "random"
+    name = Path(pretrained).name
+    try:
+        state = torch.load(pretrained, map_location="cpu", weights_only=True)
+        digest = hashlib.sha256()
+        for key in sorted(key for key in state if key.startswith("features.")):
+            digest.update(state[key].contiguous().numpy().tobytes())
+    except (OSError, RuntimeError, AttributeError, TypeError, pickle.UnpicklingError):
+        return name
+    short = digest.hexdigest()[:16]
+    return PUBLISHED if short == _DIGESTS[net] else f"{name} ({short})"
 
 
 def _load_features(network: LpipsNetwork, state: object, part: str, source: str, setting: str) -> None:
