@@ -11,14 +11,18 @@ import pytest
 import skimage
 import torch
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio
+from pytorch_msssim import ms_ssim as package_ms_ssim
+from scipy.ndimage import correlate1d
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-from torchvision.models import alexnet
+from torchvision.models import alexnet, vgg16
 
+import callbacks.metrics.mse
 import callbacks.metrics.psnr
 from callbacks.metrics.lpips import lpips_distance
 from callbacks.metrics.ms_ssim import ms_ssim
+from callbacks.metrics.mse import mse
 from callbacks.metrics.psnr import psnr
 from callbacks.metrics.value import NotAvailable
 from lightning_modules.losses.lpips_network import backbone_name, load_lpips
@@ -53,13 +57,19 @@ def alex_path() -> str:
 
 
 @pytest.fixture
-def hub_with_alexnet(tmp_path, monkeypatch, alex_path) -> None:
-    """A torch.hub cache with a full AlexNet file: real features, a classifier that LPIPS does not need."""
-    state = {key: value[:1].flatten()[:1].expand(value.shape) for key, value in alexnet().state_dict().items()}
-    state |= torch.load(alex_path, weights_only=True)
+def hub_with_backbones(tmp_path, monkeypatch) -> None:
+    """A torch.hub cache with full AlexNet and VGG16 files: real features, classifiers that LPIPS does not need."""
     checkpoints = tmp_path / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
-    torch.save(state, checkpoints / "alexnet-owt-7be5be79.pth")
+    for architecture, file_name, features in (
+        (alexnet, "alexnet-owt-7be5be79.pth", "alexnet_features_torchvision.pth"),
+        (vgg16, "vgg16-397923af.pth", "vgg16_features_torchvision.pth"),
+    ):
+        with torch.device("meta"):
+            shapes = {key: value.shape for key, value in architecture().state_dict().items()}
+        state = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
+        state |= torch.load(data("weights", features), weights_only=True)
+        torch.save(state, checkpoints / file_name)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
 
@@ -78,12 +88,95 @@ class TestPsnr:
         assert values[:2].tolist() == pytest.approx([0, 20], abs=1e-6)
         assert values[2] == math.inf
 
-    def test_doctest(self):
-        result = doctest.testmod(callbacks.metrics.psnr)
+    @pytest.mark.parametrize("module", [callbacks.metrics.psnr, callbacks.metrics.mse])
+    def test_doctest(self, module):
+        result = doctest.testmod(module)
         assert result.attempted > 0 and result.failed == 0
 
 
+def test_mse_equals_skimage():
+    original, coded = photograph(), jpeg(photograph(), 30)
+    expected = mean_squared_error(np.asarray(original) / 255, np.asarray(coded) / 255)
+    image, x_hat = torch.cat([to_tensor(original)] * 2), torch.cat([to_tensor(coded), to_tensor(original)])
+    values = mse(image, x_hat)
+    assert values.dtype == torch.float64
+    assert values.tolist() == [pytest.approx(expected, rel=1e-6), 0]
+
+
+def reference_ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """MS-SSIM of (C, H, W) in [0, 1] as Wang et al. (2003) write it, in float64 with SciPy's filters."""
+    window = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+
+    def blur(values: np.ndarray) -> np.ndarray:
+        return correlate1d(correlate1d(values, window, axis=1), window, axis=2)[:, 5:-5, 5:-5]
+
+    def halve(values: np.ndarray) -> np.ndarray:
+        values = np.pad(values, ((0, 0), (values.shape[1] % 2,) * 2, (values.shape[2] % 2,) * 2))
+        height, width = values.shape[1] // 2, values.shape[2] // 2
+        return values[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2).mean(axis=(2, 4))
+
+    value = np.ones(len(x))
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        mean_x, mean_y = blur(x), blur(y)
+        variances = blur(x * x) - mean_x**2 + blur(y * y) - mean_y**2
+        term = (2 * (blur(x * y) - mean_x * mean_y) + 0.03**2) / (variances + 0.03**2)
+        if scale == 4:
+            term *= (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+        value *= np.maximum(term.mean(axis=(1, 2)), 0) ** weight
+        x, y = halve(x), halve(y)
+    return float(value.mean())
+
+
 class TestMsSsim:
+    @pytest.mark.parametrize("quality", [5, 30, 95])
+    @pytest.mark.parametrize("size", [(161, 161), (256, 256), (190, 333), (512, 403)])
+    def test_equals_the_definition(self, size, quality):
+        picture = photograph().crop((0, 0, size[1], size[0]))
+        image, x_hat = to_tensor(picture), to_tensor(jpeg(picture, quality))
+        expected = reference_ms_ssim(image[0].double().numpy(), x_hat[0].double().numpy())
+        assert ms_ssim(image, x_hat) == [pytest.approx(expected, abs=2e-7)]
+        window = torch.exp(-((torch.arange(11).double() - 5) ** 2) / (2 * 1.5**2))
+        window = (window / window.sum()).expand(3, 1, 1, 11)
+        package = package_ms_ssim(image.double(), x_hat.double(), data_range=1, win=window)
+        assert ms_ssim(image, x_hat) == [pytest.approx(package.item(), abs=2e-7)]
+
+    @pytest.mark.parametrize("level", [1, 8])
+    @pytest.mark.parametrize("picture", ["white", "black", "edge", "checks"])
+    def test_flat_areas_where_rounding_errors_would_show(self, picture, level):
+        columns, rows = torch.arange(256.0), torch.arange(256.0)[:, None]
+        x = {
+            "white": torch.ones(256, 256),
+            "black": torch.zeros(256, 256),
+            "edge": (columns > 128).float().expand(256, 256),
+            "checks": (columns // 8 + rows // 8) % 2,
+        }[picture].expand(1, 3, 256, 256)
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+        x_hat = (255 * x + level * noise).round().clamp(0, 255) / 255
+        expected = reference_ms_ssim(x[0].double().numpy(), x_hat[0].double().numpy())
+        assert ms_ssim(x, x_hat) == [pytest.approx(expected, abs=2e-7)]
+
+    def test_unrelated_and_inverted_images(self):
+        x, y = torch.rand(2, 1, 3, 200, 180, generator=torch.Generator().manual_seed(0))
+        expected = reference_ms_ssim(x[0].double().numpy(), y[0].double().numpy())
+        assert ms_ssim(x, y) == [pytest.approx(expected, abs=2e-7)]
+        assert 0.05 < expected < 0.5
+        assert ms_ssim(x, 1 - x) == [0]  # negative contrast
+
+    def test_does_not_depend_on_the_batch_or_on_the_precision_of_products(self):
+        picture = photograph()
+        image = torch.cat([to_tensor(picture.crop((i, 0, i + 200, 180))) for i in (0, 100, 250)])
+        x_hat = torch.cat([to_tensor(jpeg(picture.crop((i, 0, i + 200, 180)), 20)) for i in (0, 100, 250)])
+        alone = [ms_ssim(x[None], y[None])[0] for x, y in zip(image, x_hat, strict=True)]
+        assert ms_ssim(image, x_hat) == alone
+        assert ms_ssim(image[:, :1], x_hat[:, :1]) != alone  # one channel is fine, and another figure
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium")  # bfloat16, where the CPU or GPU has it
+        try:
+            assert ms_ssim(image, x_hat) == alone
+        finally:
+            torch.set_float32_matmul_precision(before)
+
     @pytest.mark.parametrize("quality", [5, 50])
     def test_agrees_with_torchmetrics(self, quality):
         picture = photograph().crop((100, 0, 340, 200))
@@ -94,7 +187,7 @@ class TestMsSsim:
 
     def test_identical_images(self):
         image = to_tensor(photograph().crop((0, 0, 200, 200)))
-        assert ms_ssim(image, image) == [pytest.approx(1, abs=1e-12)]
+        assert ms_ssim(image, image) == [pytest.approx(1, abs=1e-15)]
 
     def test_small_images_are_not_available(self):
         image = torch.rand(2, 3, 160, 300)
@@ -183,7 +276,7 @@ class TestLpips:
 
     @needs_data
     @pytest.mark.filterwarnings("ignore::UserWarning:torchvision")  # the package's own, in its own constructor
-    def test_equals_the_package_on_kodak(self, hub_with_alexnet):
+    def test_alex_equals_the_package_on_kodak(self, hub_with_backbones):
         """The package takes its backbone from torch.hub's cache by its own route."""
         reference = lpips.LPIPS(net="alex", verbose=False)
         network = load_lpips("alex", pretrained=True)
@@ -196,6 +289,20 @@ class TestLpips:
                 value = lpips_distance(network, "alex", image, x_hat, input_range)[0]
                 assert value == pytest.approx(expected, abs=1e-6)
                 assert expected > 0.005
+
+    @needs_data
+    @pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
+    def test_vgg_equals_the_package_on_kodak(self, hub_with_backbones):
+        """From a file here, from torch.hub's cache there."""
+        reference = lpips.LPIPS(net="vgg", verbose=False)
+        network = load_lpips("vgg", str(data("weights", "vgg16_features_torchvision.pth")))
+        for name, quality in (("kodim05.png", 10), ("kodim23.png", 50)):
+            picture = Image.open(data("kodak", name)).crop((200, 100, 456, 356))
+            image, x_hat = to_tensor(picture), to_tensor(jpeg(picture, quality))
+            with torch.no_grad():
+                expected = reference(2 * image - 1, 2 * x_hat - 1).item()
+            assert lpips_distance(network, "vgg", image, x_hat) == [pytest.approx(expected, abs=1e-6)]
+            assert expected > 0.05
 
     @needs_data
     def test_vgg_features_reach_the_network(self):

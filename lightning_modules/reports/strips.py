@@ -16,7 +16,7 @@ from lightning_modules.reports.pictures import ERROR_SCALE, Match, Pixels, Recon
 
 COLOUR_MAP = "inferno"
 """Perceptually uniform, black where nothing differs (van der Walt and Smith, 2015)."""
-MAX_COLUMNS = 5
+MAX_COLUMNS = 6
 TEXT = 7 / 72 / 7
 """Height of the text over the width of the strip: 7 points where the strip is 7 inches wide."""
 
@@ -57,7 +57,8 @@ def write_strip(match: Match, path: Path) -> Path:
 def draw_strip(match: Match) -> Image.Image:
     """The strip of one image; see `write_strip`."""
     panels: list[Reconstruction | None] = [None, *match.reconstructions]
-    columns = min(MAX_COLUMNS, len(panels))
+    # Rows of equal length, as far as the number allows: no single panel is left over.
+    columns = -(-len(panels) // -(-len(panels) // MAX_COLUMNS))
     height, width = match.original.shape[:2]
     # Narrow pictures are enlarged as a whole, so that the labels have room.
     scale = max(1, -(-400 // width))
