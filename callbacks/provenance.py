@@ -15,7 +15,6 @@ PACKAGES = (
     "lightning",
     "compressai",
     "lpips",
-    "pytorch-msssim",
     "torchmetrics",
     "torch-fidelity",
     "piq",

@@ -11,14 +11,11 @@ from callbacks.metric import MetricCallback, OnMissing
 from callbacks.metrics.confusion import ConfusionMatrix, intersection_over_union
 from callbacks.metrics.feature_buffer import sample_key
 from callbacks.metrics.value import NotAvailable, Value
-from callbacks.names import ACCURACY, MIOU
+from callbacks.names import ACCURACY, ACCURACY_ORIGINAL, MIOU, MIOU_ORIGINAL
 from callbacks.per_image import PerImageMetric
 from callbacks.pixel_check import pixel_faults
 from callbacks.segmenters import Segmenter
 from lightning_modules.step_output import StepOutput
-
-ACCURACY_ORIGINAL = f"{ACCURACY}_original"
-MIOU_ORIGINAL = f"{MIOU}_original"
 
 
 class Accuracy(PerImageMetric):

@@ -44,7 +44,8 @@ def shortened(command: str) -> str:
         devices = 2 if "ddp" in command else 1
         return f"{command} {_SHORT} {_STEPS} {offline} --trainer.max_epochs {epochs} --trainer.devices {devices}"
     if " test " in command:
-        small = "-c configs/model/small.yaml --trainer.limit_test_batches 1 --trainer.accelerator cpu --data.test_crop 256"
+        small = "-c configs/model/small.yaml --trainer.limit_test_batches 1 --trainer.accelerator cpu"
+        small += " --data.test_crop 256"
         # Metrics whose weights are not here stay in, to be recorded as not available.
         return f"{command} {small} {offline if 'eval/' in command else _STEPS + ' ' + offline}"
     return command
