@@ -1,5 +1,6 @@
 """From points to curves: what belongs together, under which name, and what must not be mixed."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -50,9 +51,9 @@ def build_curves(points: Mapping[str, Iterable[Point]]) -> list[Curve]:
 
     Records of one codec make one curve per dataset. The first item of `setting` places a point on its curve; where
     it is another item (a quality, a target rate) or the others differ (4:2:0 and 4:4:4), they are different codecs
-    and get different names. The same record
-    twice counts once. Two runs of the same setting with other weights or figures cannot share a curve: then each
-    argument makes curves of its own, named after it. Each of CompressAI's files is a curve of its own; where names
+    and get different names. The same record twice counts once. Two runs of the same setting with other weights or
+    figures cannot share a curve: then each argument makes curves of its own, named after it (without the folders that
+    all of them begin with). Each of CompressAI's files is a curve of its own; where names
     clash, the file's name is added.
 
     Args:
@@ -89,11 +90,21 @@ def _measured(placed: Sequence[Placed]) -> list[Curve]:
                 groups = {name: kept}
             else:
                 groups = {}
+                short = _short([item.origin for item in kept])
                 for item in kept:
-                    groups.setdefault(f"{name} [{item.origin}]", []).append(item)
+                    groups.setdefault(f"{name} [{short[item.origin]}]", []).append(item)
             for group_name, group in groups.items():
                 curves += _by_dataset(group_name, group)
     return curves
+
+
+def _short(origins: Sequence[str]) -> dict[str, str]:
+    """Origins without the folders that all of them begin with."""
+    try:
+        common = os.path.commonpath([Path(origin).parent for origin in origins])
+    except ValueError:  # absolute and relative paths have nothing in common
+        return {origin: origin for origin in origins}
+    return {origin: str(Path(origin).relative_to(common)) for origin in origins}
 
 
 def _by_dataset(name: str, items: Sequence[Placed]) -> list[Curve]:

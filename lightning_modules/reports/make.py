@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lightning_modules.reports.bd import bd_table
+from lightning_modules.reports.bd import BdValue, bd_table
 from lightning_modules.reports.curves import load_curves
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.model import Curve
 from lightning_modules.reports.references import load_references, reference_curves
 from lightning_modules.reports.sections import Part
 from lightning_modules.reports.style import readable
+from lightning_modules.reports.tables import LITTLE_OVERLAP
 from lightning_modules.reports.writer import PAGE, Options, build_parts, write_report
 
 
@@ -79,13 +80,22 @@ def _print_summary(part: Part) -> None:
         rows: dict[str, list[str]] = {curve.codec: [] for curve in part.curves if curve.codec != part.anchor}
         for figure in figures:
             values = bd_table(part.curves, figure, part.anchor, ("pchip",), part.common_range)
-            found = {row.codec: row.rate["pchip"].value for row in values.rows}
+            found = {row.codec: row.rate["pchip"] for row in values.rows}
             for codec, cells in rows.items():
-                value = found.get(codec)
-                cells.append("n/a" if value is None else f"{value:+.1f} %")
+                cells.append(_in_short(found.get(codec)))
         for codec, cells in rows.items():
             view.add_row(codec, *cells)
         console.print(view)
-        console.print("(pchip; the page has the cubic fit and the ranges beside it)")
+        thin = any(cell.endswith("*") for cells in rows.values() for cell in cells)
+        mark = f"; * rests on under {LITTLE_OVERLAP:.0%} of what the two curves cover" if thin else ""
+        console.print(f"(pchip{mark}; the page has the cubic fit and the ranges beside it)", soft_wrap=True)
     for problem in part.problems:
         console.print(f"picture not shown: {problem}", soft_wrap=True)
+
+
+def _in_short(delta: BdValue | None) -> str:
+    """A BD-rate, marked where little of the curves went into it."""
+    if delta is None or delta.value is None:
+        return "n/a"
+    thin = delta.overlap is not None and delta.overlap < LITTLE_OVERLAP
+    return f"{delta.value:+.1f} %" + ("*" if thin else "")
