@@ -85,7 +85,7 @@ class TestHuggingFaceCaptioner:
         with pytest.raises(PretrainedError, match=r"config\.json.*"):
             caption(HuggingFaceCaptioner(str(tmp_path / "nothing")))
         (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-        with pytest.raises(PretrainedError, match="cannot load"):
+        with pytest.raises(PretrainedError, match="captioner: cannot use"):
             caption(HuggingFaceCaptioner(str(tmp_path)))
 
 

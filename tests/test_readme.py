@@ -24,7 +24,8 @@ _SHORT = "-c configs/model/small.yaml --data.year 2017 --data.val_images 4 --dat
 _STEPS = (
     "--trainer.accelerator cpu --trainer.precision 32-true "
     "--trainer.limit_train_batches 2 --trainer.limit_val_batches 1 "
-    "--trainer.callbacks=callbacks.Psnr --trainer.callbacks+=callbacks.ResultRecord "
+    "--trainer.callbacks=callbacks.Bpp --trainer.callbacks+=callbacks.Psnr "
+    "--trainer.callbacks+=callbacks.ResultRecord "
     "--trainer.callbacks+=callbacks.LastCheckpoint"
 )
 _OFFLINE = "--model.clip.pretrained false --model.clip.architecture tiny --model.k_p 0 --model.k_j 0"

@@ -358,7 +358,7 @@ class TestMissingNetworks:
             run_test(tmp_path, metric, ResultRecord(), data=loader(1, classes=2))
         reason = record(tmp_path)["not_available"][metric.name]
         assert "./nowhere/net" in reason and f"{setting}.init_args.pretrained" in reason
-        assert "config.json, preprocessor_config.json" in reason
+        assert "does not exist" in reason and "config.json, model.safetensors and preprocessor_config.json" in reason
 
     def test_hub_out_of_reach(self, monkeypatch, tmp_path):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

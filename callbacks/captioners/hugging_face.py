@@ -1,6 +1,5 @@
 """Captions by any image-to-text model of the transformers package."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +8,11 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin
 
 from callbacks.captioners.base import Captioner, CaptionError, Side
+from callbacks.hugging_face import from_folder_or_hub, read_network, source_name
 from callbacks.metrics.precision import full_float32
-from lightning_modules.pretrained import PretrainedError
 
+PART = "captioner"
+LAYOUT = "config.json, model.safetensors and the files of processor and tokeniser, as published on the hub"
 SETTING = "callbacks.captioners.HuggingFaceCaptioner.init_args.pretrained"
 
 
@@ -54,7 +55,7 @@ class HuggingFaceCaptioner(Captioner):
     def protocol(self) -> dict[str, Any]:
         """The model and how it is asked."""
         return {
-            "captioner": Path(self.pretrained).name if _is_path(self.pretrained) else self.pretrained,
+            "captioner": source_name(self.pretrained),
             "architecture": None if self._model is None else type(self._model).__name__,
             "prompt": self.prompt,
             "decoding": f"beam search, {self.num_beams} beams, no sampling",
@@ -98,19 +99,9 @@ class HuggingFaceCaptioner(Captioner):
         return caption[len(prompt) :].lstrip() if caption.lower().startswith(prompt.lower()) else caption
 
     def _load(self) -> None:
-        if _is_path(self.pretrained):
-            folder = Path(self.pretrained).expanduser()
-            if not (folder / "config.json").is_file():
-                raise PretrainedError(
-                    f"captioner: {folder} (given by {SETTING}) has no config.json. It should be a folder as on the "
-                    "hub, with config.json, model.safetensors, and the files of processor and tokeniser."
-                )
-            try:
-                self._read(str(folder), local_files_only=True)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise PretrainedError(f"captioner: cannot load {folder} (given by {SETTING}): {error}") from error
-        else:
-            self._read_from_hub()
+        self._model, self._processor, self._tokenizer = from_folder_or_hub(
+            PART, self.pretrained, SETTING, LAYOUT, ("config.json",), _read
+        )
         chats = bool(getattr(self._processor, "chat_template", None))
         if chats and self.prompt is None:
             raise CaptionError(
@@ -120,32 +111,13 @@ class HuggingFaceCaptioner(Captioner):
         if self.prompt is not None and not isinstance(self._processor, ProcessorMixin):
             raise CaptionError(f"{self.pretrained} takes images only: set prompt of {type(self).__name__} to null")
 
-    def _read_from_hub(self) -> None:
-        try:
-            self._read(self.pretrained, local_files_only=True)
-            return
-        except (OSError, ValueError):
-            pass  # not in the cache: ask the hub
-        try:
-            self._read(self.pretrained, local_files_only=False)
-        except (OSError, ValueError) as error:
-            raise PretrainedError(
-                f"captioner: {self.pretrained} is not in the hub cache and could not be downloaded or loaded "
-                f"({error}). Put all its files into a folder and set {SETTING} to it, or use "
-                "callbacks.captioners.CaptionFile with captions made elsewhere."
-            ) from error
 
-    def _read(self, name: str, *, local_files_only: bool) -> None:
-        where = {"local_files_only": local_files_only}
-        processor = AutoProcessor.from_pretrained(name, **where)
-        tokenizer = getattr(processor, "tokenizer", None)
-        if tokenizer is None:  # ViT-GPT2 and its like publish the two halves only
-            processor = AutoImageProcessor.from_pretrained(name, **where)
-            tokenizer = AutoTokenizer.from_pretrained(name, **where)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.float32, **where)
-        self._model, self._processor, self._tokenizer = model.eval().requires_grad_(False), processor, tokenizer
-
-
-def _is_path(name: str) -> bool:
-    """Whether a name is a folder's and not a hub id (`owner/model`, or `model` of old ones)."""
-    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+def _read(name: str, local_files_only: bool) -> tuple[Any, Any, Any]:
+    """Model, processor and tokeniser."""
+    processor = AutoProcessor.from_pretrained(name, local_files_only=local_files_only)
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None:  # ViT-GPT2 and its like publish the two halves only
+        processor = AutoImageProcessor.from_pretrained(name, local_files_only=local_files_only)
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_files_only)
+    model = read_network(PART, AutoModelForImageTextToText, name, SETTING, local_files_only)
+    return model, processor, tokenizer

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPVisionModel, CLIPVisionModelWithProjection, logging
+from transformers import CLIPVisionModel, CLIPVisionModelWithProjection
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from callbacks.extractors.base import FeatureExtractor
-from lightning_modules.pretrained import PretrainedError, unusable_file
+from callbacks.hugging_face import from_folder_or_hub, read_network
+from lightning_modules.pretrained import unusable_file
 
 HUB_ID = "openai/clip-vit-large-patch14-336"
 DEFAULT_NAME = "clip_vit_l14_336"
@@ -79,15 +79,12 @@ class ClipVision(FeatureExtractor):
     def load(self) -> nn.Module:
         """Build the network; see `pretrained`."""
         name = HUB_ID if self.pretrained is True else str(self.pretrained)
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            network = self._from_folder(folder)
-        elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
-            network = self._from_hub(name)
-        else:
-            raise PretrainedError(
-                f"{PART}: folder {name} (given by {SETTING}) does not exist. It should hold {LAYOUT}."
-            )
+        architecture = CLIPVisionModelWithProjection if self.projection else CLIPVisionModel
+
+        def read(source: str, local_files_only: bool) -> nn.Module:
+            return read_network(PART, architecture, source, SETTING, local_files_only)
+
+        network: Any = from_folder_or_hub(PART, name, SETTING, LAYOUT, ("config.json",), read)
         if self._claims_default:
             given = {key: getattr(network.config, key) for key in _SHAPE}
             if given != _SHAPE:
@@ -106,47 +103,3 @@ class ClipVision(FeatureExtractor):
         output = network(pixel_values=(images - mean) / std)
         features = output.image_embeds if self.projection else output.pooler_output
         return F.normalize(features, dim=1) if self.normalize else features
-
-    def _from_folder(self, folder: Path) -> nn.Module:
-        missing = [] if (folder / "config.json").is_file() else ["config.json"]
-        if not any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")):
-            missing.append("model.safetensors")
-        if missing:
-            raise PretrainedError(
-                f"{PART}: folder {folder} (given by {SETTING}) lacks {', '.join(missing)}. It should hold {LAYOUT}."
-            )
-        try:
-            return self._load(str(folder), local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise unusable_file(PART, folder, str(error), SETTING) from error
-
-    def _from_hub(self, name: str) -> nn.Module:
-        try:
-            return self._load(name, local_files_only=True)
-        except (OSError, ValueError):
-            pass  # not in the cache: ask the hub
-        try:
-            return self._load(name, local_files_only=False)
-        except (OSError, ValueError) as error:
-            raise PretrainedError(
-                f"{PART}: {name} is not in the hub cache and could not be downloaded ({type(error).__name__}). Put "
-                f"{LAYOUT}, into a folder named {name.split('/')[1]} and set {SETTING} to its path."
-            ) from error
-
-    def _load(self, name: str, *, local_files_only: bool) -> nn.Module:
-        architecture = CLIPVisionModelWithProjection if self.projection else CLIPVisionModel
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # it would list the weights of the text tower, which a whole CLIP has
-        try:
-            loaded: Any = architecture.from_pretrained(
-                name, local_files_only=local_files_only, dtype=torch.float32, output_loading_info=True
-            )
-        finally:
-            logging.set_verbosity(verbosity)
-        network, info = loaded
-        # transformers fills what a file lacks with random numbers, and only warns.
-        if lacking := sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"]):
-            raise unusable_file(
-                PART, name, f"its weights lack {', '.join(lacking[:3])}, {len(lacking)} in all", SETTING
-            )
-        return network

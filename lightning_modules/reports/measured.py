@@ -49,9 +49,9 @@ def measured_point(path: Path, record: Mapping[str, Any]) -> Point:
     reasons = _get(path, record, "not_available", dict)
     for figure in {**mean, **reasons}:
         _check_protocol(path, record, figure)
-    pictures = _pictures(path, record)
     if BPP not in mean:
         raise ReportError(f"{path} has no mean 'bpp'; test again with callbacks.Bpp among trainer.callbacks")
+    pictures = _pictures(path, record)
     rate = math.fsum(picture.figures[BPP] for picture in pictures) / len(pictures)
     if not math.isclose(mean[BPP], rate, rel_tol=TOLERANCE):
         raise ReportError(
