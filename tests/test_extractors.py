@@ -168,9 +168,7 @@ class TestClipVision:
     def test_folders_that_are_missing_or_incomplete(self, clip_folder, tmp_path):
         with pytest.raises(PretrainedError, match=r"nowhere .*init_args\.pretrained.* config\.json and model"):
             ready(ClipVision(str(tmp_path / "nowhere")))
-        with pytest.raises(
-            PretrainedError, match=r"lacks config\.json\. It should hold config\.json and model"
-        ):
+        with pytest.raises(PretrainedError, match=r"lacks config\.json\. It should hold config\.json and model"):
             ready(ClipVision(str(tmp_path)))
         CLIPVisionModel.from_pretrained(clip_folder).save_pretrained(tmp_path / "tower")
         with pytest.raises(PretrainedError, match=r"weights lack visual_projection\.weight"):
