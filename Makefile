@@ -40,7 +40,7 @@ demo: install
 	@echo "               $(RUN) compress PHOTO.png PHOTO.taco --checkpoint runs/demo/last.ckpt --caption '...'"
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(TEST_FLAGS)
 
 lint: install
 	$(BIN)/ruff check .
