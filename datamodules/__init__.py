@@ -1,17 +1,19 @@
-"""DataModules: photographs with captions, from COCO, from folders, or from the embedded sample.
+"""DataModules: photographs with captions, from COCO, from folders, or from the embedded sample; and digits.
 
-Every datamodule yields `batch.Batch`. `base.CaptionedImageDataModule` says what they share; a new source of
-captioned images subclasses it and lists its training and test samples.
+Every datamodule yields `batch.Batch`. `base.CaptionedImageDataModule` says what those of photographs share; a new
+source of captioned images subclasses it and lists its training and test samples.
 """
 
 from datamodules.base import CaptionedImageDataModule
 from datamodules.captioned_folder import CaptionedFolderDataModule
 from datamodules.coco import CocoCaptionsDataModule
+from datamodules.digits import DigitsDataModule
 from datamodules.sample import SampleDataModule
 
 __all__ = [
     "CaptionedFolderDataModule",
     "CaptionedImageDataModule",
     "CocoCaptionsDataModule",
+    "DigitsDataModule",
     "SampleDataModule",
 ]

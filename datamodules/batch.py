@@ -6,15 +6,15 @@ from torch import Tensor
 
 
 class Batch(TypedDict, total=False):
-    """A batch of photographs.
+    """A batch of images.
 
     `image`, `name`, `dataset` and `key` are always present, the others only where the data has them.
     """
 
     image: Tensor
-    """float32 (B, 3, H, W) in [0, 1]."""
+    """float32 (B, C, H, W) in [0, 1]; C is 3, or 1 for digits."""
     name: list[str]
-    """B file names without directory, unique within a dataset."""
+    """B file names without directory (digits: numbers such as `test-00042`), unique within a dataset."""
     dataset: str
     """Short name of the dataset; it appears in logged keys and in result file names."""
     key: Tensor
