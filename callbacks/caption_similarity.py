@@ -17,7 +17,7 @@ from callbacks.metrics import caption_tokens
 from callbacks.metrics.captions import bleu_4, cider_d
 from callbacks.metrics.spice import spice, spice_program
 from callbacks.metrics.value import NotAvailable, Value
-from callbacks.names import BLEU_4, CIDER_D, SPICE, Stage
+from callbacks.names import BLEU_4, CIDER_D, SPICE
 from lightning_modules.files import write_atomically
 from lightning_modules.step_output import StepOutput
 
@@ -65,6 +65,11 @@ class CaptionSimilarity(MetricCallback):
         """Dataset -> image name -> captions, sorted by name; of the latest validation or test."""
         self._gathering: list[CaptionPair] = []
         self._warned = False
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """All three are missing without a captioner."""
+        return FIGURES
 
     def protocol(self) -> dict[str, Any]:
         """What is compared with what, and how."""
@@ -128,13 +133,6 @@ class CaptionSimilarity(MetricCallback):
                 captions = {image: getattr(pair, side) for image, pair in pairs.items()}
                 text = json.dumps(captions, indent=2, ensure_ascii=False) + "\n"
                 write_atomically(folder / f"{side}s.json", lambda draft, text=text: draft.write_text(text, "utf-8"))  # type: ignore[misc]
-
-    def _end(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: Stage) -> None:
-        super()._end(trainer, pl_module, stage)
-        for dataset, reasons in self.not_available.items():
-            for figure in FIGURES:  # without a captioner, only the main figure has been given the reason
-                if figure not in reasons and figure not in self.summary.get(dataset, {}):
-                    reasons[figure] = reasons[self.name]
 
     def _compare(self) -> dict[str, tuple[dict[str, Value], dict[str, Any]]]:
         """Dataset -> figures, and what to know of them."""

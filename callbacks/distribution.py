@@ -103,6 +103,11 @@ class Kid(FeatureMetric):
         super().__init__(feature_figure(KID, extractor.name, _INCEPTION), extractor, on_missing=on_missing)
         self.std_name = feature_figure(KID_STD, extractor.name, _INCEPTION)
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figure and the one beside it."""
+        return self.name, self.std_name
+
     def protocol(self) -> dict[str, Any]:
         """What is computed."""
         distance = {"kernel": "(x.y / D + 1)^3", "estimator": "unbiased, torch-fidelity", "distance_dtype": "float64"}
@@ -173,6 +178,11 @@ class ConFid(FeatureMetric):
         self.num_classes = num_classes
         self.seed = seed
         self._sanity_checking = False
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figure and the one beside it."""
+        return self.name, self.floor_name
 
     def protocol(self) -> dict[str, Any]:
         """What is computed."""

@@ -46,6 +46,11 @@ class MetricCallback(L.Callback, ABC):
         self._datasets: list[str] = []
         self._missing: str | None = None
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures that are missing where the metric's weights are; those of most metrics are one."""
+        return (self.name,)
+
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
         """What exactly is computed, as plain values: everything that makes two figures comparable or not."""
@@ -111,7 +116,8 @@ class MetricCallback(L.Callback, ABC):
             self.conclude()
         else:
             for dataset in dict.fromkeys(name for datasets, _ in states for name in datasets):
-                self.report_missing(dataset, self.name, missing)
+                for figure in self.figures:
+                    self.report_missing(dataset, figure, missing)
         if trainer.sanity_checking:
             return
         for dataset, figures in self.summary.items():

@@ -3,11 +3,9 @@
 import hashlib
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import lightning as L
 import torch
-from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
@@ -15,10 +13,11 @@ from datamodules.batch import Batch
 from datamodules.errors import DataError, UnreadableImageError, first_of
 from datamodules.sampler import FixedSampler, KeyedSampler, ResumableLoader
 from datamodules.samples import CaptionedDataset, Sample, collate, image_size
+from datamodules.sharded import ShardedDataModule
 from datamodules.transforms import CentreCrop, Crop, RandomCrop, full_size
 
 
-class CaptionedImageDataModule(L.LightningDataModule, ABC):
+class CaptionedImageDataModule(ShardedDataModule, ABC):
     """Captioned photographs: random crops for training, held-out images for validation, whole ones for test.
 
     - Training: random `crop_size` crops, shuffled by (seed, epoch), resumable in the middle of an epoch.
@@ -150,19 +149,14 @@ class CaptionedImageDataModule(L.LightningDataModule, ABC):
         """
         self.setup("fit")
         assert self._train is not None
-        rank, world_size = self._rank_and_world_size()
-        if self.trainer is not None and self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
-            raise DataError(
-                "overfit_batches would replace the sampler that crops and resuming depend on: "
-                "remove --trainer.overfit_batches, and overfit on a folder with a few images instead"
-            )
+        rank, world_size = self.training_share()
         return ResumableLoader(
             self._train,
             KeyedSampler(len(self._train), self.batch_size, self.seed, rank, world_size),
             collate_fn=partial(collate, dataset=self.train_name),
             num_workers=self.num_workers,
-            pin_memory=self._on_cuda(),
-            progress=self._progress if self.trainer is not None else None,
+            pin_memory=self.on_cuda(),
+            progress=self.progress if self.trainer is not None else None,
             on_epoch_end=self._train.report_unreadable,
         )
 
@@ -185,11 +179,11 @@ class CaptionedImageDataModule(L.LightningDataModule, ABC):
     def _evaluation_loader(self, dataset: CaptionedDataset, name: str, batch_size: int) -> DataLoader[Batch]:
         return DataLoader(
             dataset,  # type: ignore[arg-type]  # of items, which the collation makes batches of
-            sampler=FixedSampler(len(dataset), *self._rank_and_world_size()),
+            sampler=FixedSampler(len(dataset), *self.share()),
             batch_size=batch_size,
             collate_fn=partial(collate, dataset=name),
             num_workers=self.num_workers,
-            pin_memory=self._on_cuda(),
+            pin_memory=self.on_cuda(),
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator(),  # else each iteration would draw from the global generator
         )
@@ -217,22 +211,3 @@ class CaptionedImageDataModule(L.LightningDataModule, ABC):
                 names = first_of([sample.name for sample in dropped])
                 rank_zero_warn(f"{len(dropped)} of {len(samples)} images {reason} and are left out: {names}")
         return large
-
-    def _rank_and_world_size(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
-            raise DataError(
-                f"the trainer would shard the data a second time over its {self.trainer.world_size} "
-                "processes: set --trainer.use_distributed_sampler false"
-            )
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _on_cuda(self) -> bool:
-        return self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)
-
-    def _progress(self) -> tuple[int, float]:
-        """Return how many batches of this epoch are trained on, and how many it has for the trainer."""
-        assert self.trainer is not None
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return progress.processed, self.trainer.num_training_batches

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.accelerators import CUDAAccelerator
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -20,13 +18,14 @@ from datamodules.in_memory import (
     ResumableBatchLoader,
     WholeBatchLoader,
 )
+from datamodules.sharded import ShardedDataModule
 
 SIDE = 32
 """Height and width of the images of a batch, in pixels."""
 _SHARE_OF_FREE_MEMORY = 0.1  # what `device_cache: auto` may take of a GPU: the networks need the rest
 
 
-class DigitsDataModule(L.LightningDataModule):
+class DigitsDataModule(ShardedDataModule):
     """Greyscale digits of 32x32 with their class, held in memory and batched by indexing.
 
     The source is `root`, or `hub_id`, or, with neither, the 1,797 digits in the scikit-learn wheel. The official
@@ -127,17 +126,12 @@ class DigitsDataModule(L.LightningDataModule):
         """
         self.setup("fit")
         assert self._train is not None
-        rank, world_size = self._rank_and_world_size()
-        if self.trainer is not None and self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
-            raise DataError(
-                "overfit_batches would replace the sampler that order and resuming depend on: remove "
-                "--trainer.overfit_batches, and overfit on few images with a large --data.val_images instead"
-            )
+        rank, world_size = self.training_share()
         return ResumableBatchLoader(
             self._train,
             KeyedBatchSampler(len(self._train), self.batch_size, self.seed, rank, world_size),
             pin_memory=self._pinned(self._train),
-            progress=self._progress if self.trainer is not None else None,
+            progress=self.progress if self.trainer is not None else None,
         )
 
     def val_dataloader(self) -> WholeBatchLoader | list[Any]:
@@ -157,7 +151,7 @@ class DigitsDataModule(L.LightningDataModule):
         return self.test_dataloader()
 
     def _evaluation_loader(self, dataset: InMemoryDataset) -> WholeBatchLoader:
-        sampler = FixedBatchSampler(len(dataset), self.batch_size, *self._rank_and_world_size())
+        sampler = FixedBatchSampler(len(dataset), self.batch_size, *self.share())
         return WholeBatchLoader(dataset, sampler=sampler, pin_memory=self._pinned(dataset))
 
     def _read(self, split: Split) -> DigitSet:
@@ -184,24 +178,7 @@ class DigitsDataModule(L.LightningDataModule):
         return torch.device("cpu")
 
     def _pinned(self, dataset: InMemoryDataset) -> bool:
-        on_cuda = self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)
-        return on_cuda and not dataset.images.is_cuda
-
-    def _rank_and_world_size(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
-            raise DataError(
-                f"the trainer would shard the data a second time over its {self.trainer.world_size} "
-                "processes: set --trainer.use_distributed_sampler false"
-            )
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _progress(self) -> tuple[int, float]:
-        """Return how many batches of this epoch are trained on, and how many it has for the trainer."""
-        assert self.trainer is not None
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return progress.processed, self.trainer.num_training_batches
+        return self.on_cuda() and not dataset.images.is_cuda
 
 
 def resize(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.batch import Batch
-from datamodules.sampler import _ORDER, EVALUATION_EPOCH, KeyedSampler, ResumableLoader, sample_key
+from datamodules.sampler import EVALUATION_EPOCH, KeyedSampler, ResumableLoader, sample_key
 
 Where = tuple[Tensor, Tensor]
 """Indices and keys of a batch, both int64 (B,) on the CPU."""
@@ -88,9 +88,7 @@ class KeyedBatchSampler(KeyedSampler):
         return self.steps
 
     def _order(self, epoch: int, step: int) -> Iterator[Where]:  # type: ignore[override]  # batches, not samples
-        generator = torch.Generator().manual_seed(sample_key(self.seed, epoch, _ORDER))
-        order = torch.randperm(self.size, generator=generator)[: self.steps * self.global_batch]
-        mine = order[step * self.global_batch + self.rank :: self.world_size]
+        mine = self.permutation(epoch, step)
         keys = sample_keys(self.seed, epoch, mine)
         yield from zip(mine.split(self.batch_size), keys.split(self.batch_size), strict=True)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.batch import Batch
@@ -76,10 +77,14 @@ class KeyedSampler(Sampler[tuple[int, int]]):
         (epoch, step), self._start = self._start or (self.epoch, 0), None
         return self._order(epoch, step)
 
-    def _order(self, epoch: int, step: int) -> Iterator[tuple[int, int]]:
+    def permutation(self, epoch: int, step: int) -> Tensor:
+        """Indices, int64, that this rank takes in an epoch from a step on."""
         generator = torch.Generator().manual_seed(sample_key(self.seed, epoch, _ORDER))
         order = torch.randperm(self.size, generator=generator)[: self.steps * self.global_batch]
-        for index in order[step * self.global_batch + self.rank :: self.world_size].tolist():
+        return order[step * self.global_batch + self.rank :: self.world_size]
+
+    def _order(self, epoch: int, step: int) -> Iterator[tuple[int, int]]:
+        for index in self.permutation(epoch, step).tolist():
             yield index, sample_key(self.seed, epoch, index)
 
 

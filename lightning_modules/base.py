@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.files import write_atomically
 from lightning_modules.losses.rate_distortion import bits, bits_per_pixel
-from lightning_modules.step_output import StepOutput
+from lightning_modules.step_output import StepOutput, handed_on
 
 if TYPE_CHECKING:
     from lightning_modules.codecs.codec import Codec, CodecOutput
@@ -200,9 +200,7 @@ class CompressionModule(L.LightningModule):
             "bits": total,
             "likelihood_bits": parts,
         }
-        for key in ("caption", "label", "segmentation", "path"):
-            if key in batch:
-                output[key] = batch[key]
+        output.update(handed_on(batch))  # type: ignore[typeddict-item]
         return output
 
     # -- checkpoints and records ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What a validation, test or predict step returns: all that a callback may read."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -39,3 +40,8 @@ class StepOutput(TypedDict):
     """Wall-clock seconds from pixels to bytes, text encoder included."""
     decode_seconds: NotRequired[list[float]]
     """Wall-clock seconds from bytes to pixels."""
+
+
+def handed_on(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step's output takes over from its batch as it is: caption, label, segmentation and path, if present."""
+    return {key: batch[key] for key in ("caption", "label", "segmentation", "path") if key in batch}

@@ -1,6 +1,5 @@
 """Accuracy and mean intersection over union against torchmetrics and networks called directly; bad pixels."""
 
-import doctest
 import math
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
+from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchvision.transforms.v2.functional import resize
 from transformers import (
     AutoModelForImageClassification,
@@ -26,20 +24,17 @@ from transformers import (
     ViTImageProcessor,
 )
 
-import callbacks.metrics.confusion
 from callbacks.classifiers import Classifier, HuggingFaceClassifier
 from callbacks.metric import MetricCallback
-from callbacks.metrics.confusion import ConfusionMatrix, confusion_matrix, intersection_over_union
-from callbacks.pixel_check import ImageSizeError
-from callbacks.quality import Mse, MsSsim, Psnr
-from callbacks.rate import Bpp
+from callbacks.quality import Mse
 from callbacks.result_record import ResultRecord
-from callbacks.segmenters import HuggingFaceSegmenter, map_labels
+from callbacks.segmenters import HuggingFaceSegmenter
 from callbacks.tasks import Accuracy, MeanIou
 from datamodules.batch import Batch
 from lightning_modules.pretrained import PretrainedError
 from lightning_modules.step_output import StepOutput
 from tests.callback_helpers import TinyCodec, TinyImages, collate, loader, record, run_test
+from tests.test_bad_pixels import BrokenCodec, output_of
 
 CPU = torch.device("cpu")
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -132,77 +127,17 @@ class SceneCodec(TinyCodec):
         return output
 
 
-class BrokenCodec(SceneCodec):
-    """Spoils the reconstruction of im7.jpg."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> StepOutput:
-        output = super().test_step(batch, batch_idx)
-        for i, name in enumerate(output["name"]):
-            if name == "im7.jpg":
-                output["x_hat"][i, 1, 2, 3] = self.value
-        return output
-
-
-class TestConfusion:
-    def test_equals_torchmetrics(self):
-        generator = torch.Generator().manual_seed(0)
-        target = torch.randint(0, 6, (3, 20, 30), generator=generator)
-        prediction = torch.randint(0, 5, (3, 20, 30), generator=generator)
-        matrices = confusion_matrix(target, prediction, classes=6, ignore=2)
-        for matrix, t, p in zip(matrices, target, prediction, strict=True):
-            assert torch.equal(matrix, multiclass_confusion_matrix(p, t, num_classes=6, ignore_index=2))
-        whole = intersection_over_union(matrices.sum(dim=0))
-        assert whole.dtype == torch.float64 and not whole[5]  # never predicted
-        reference = multiclass_jaccard_index(prediction, target, 6, average="none", ignore_index=None)
-        everything = confusion_matrix(target, prediction, 6).sum(dim=0)
-        assert intersection_over_union(everything).tolist() == pytest.approx(reference.tolist(), rel=1e-6)
-
-    def test_refuses_unknown_classes_and_shapes(self):
-        zeros = torch.zeros(1, 2, 2, dtype=torch.int64)
-        with pytest.raises(ValueError, match=r"the label maps hold class 7.*3 classes.*ignored one \(255\)"):
-            confusion_matrix(zeros + 7, zeros, classes=3, ignore=255)
-        with pytest.raises(ValueError, match="the predictions hold class 3"):
-            confusion_matrix(zeros, zeros + 3, classes=3)
-        with pytest.raises(ValueError, match="differ in shape"):
-            confusion_matrix(zeros, zeros[:, :1], classes=3)
-        assert not confusion_matrix(zeros + 255, zeros + 9, classes=3, ignore=255).any()
-
-    def test_metric_counts_an_image_once(self):
-        matrix = ConfusionMatrix(classes=2)
-        ones = torch.ones(2, 4, 4, dtype=torch.int64)
-        matrix.update(ones, ones, torch.tensor([5, 6]))
-        matrix.update(ones[:1], ones[:1], torch.tensor([5]))
-        assert matrix.compute().tolist() == [[0, 0], [0, 32]]
-        assert matrix.compute().dtype == torch.int64
-
-    def test_doctest(self):
-        result = doctest.testmod(callbacks.metrics.confusion)
-        assert result.attempted > 0 and result.failed == 0
-
-
-class TestLabelMap:
-    def test_cityscapes(self):
-        # License plate, unlabeled, road, sidewalk, person, train, bicycle.
-        ids = torch.tensor([[[-1, 0, 7, 8], [24, 31, 33, 9]]])
-        assert map_labels(ids, "cityscapes34_to_19").tolist() == [[[255, 255, 0, 1], [11, 16, 18, 255]]]
-        mapped = map_labels(torch.arange(34)[None, None], "cityscapes34_to_19").flatten()
-        assert sorted(mapped[mapped != 255].tolist()) == list(range(19))
-
-    def test_refuses_other_ids(self):
-        with pytest.raises(ValueError, match="from 3 to 255"):
-            map_labels(torch.tensor([[[3, 255]]]), "cityscapes34_to_19")
-
-    def test_identity(self):
-        ids = torch.tensor([[[3, 255]]], dtype=torch.uint8)
-        assert map_labels(ids, "identity").tolist() == ids.tolist()
-        assert map_labels(ids, "identity").dtype == torch.int64
+class BrokenScenes(BrokenCodec, SceneCodec):
+    """Spoils one of the scenes."""
 
 
 class TestMeanIou:
+    def test_an_image_with_nan_is_not_in_the_matrix(self, tmp_path, segformer):
+        metric = MeanIou(HuggingFaceSegmenter(segformer), ignore=11)
+        run_test(tmp_path, metric, model=BrokenScenes(math.nan), data=scenes(3, batch_size=3))
+        assert "1 of 3 images: im7.jpg: the reconstruction holds NaN" in metric.not_available["scenes"]["miou"]
+        assert metric.details["scenes"]["miou"]["images"] == 2
+
     def test_is_that_of_the_data_set(self, tmp_path, segformer, data_root):
         """On street scenes, against the network called by hand and torchmetrics on all pixels at once."""
         size = (128, 160)
@@ -275,19 +210,6 @@ class TestMeanIou:
         segmenter.prepare(CPU)
         with pytest.raises(ValueError, match=r"makes \(16, 16\) of images that should be \(32, 32\)"):
             segmenter(torch.rand(1, 3, 32, 32), (32, 32))
-
-
-def output_of(image: Tensor, x_hat: Tensor, **more: Tensor) -> StepOutput:
-    count = len(image)
-    return {
-        "dataset": "d",
-        "name": [f"{i}.png" for i in range(count)],
-        "image": image,
-        "x_hat": x_hat,
-        "bits": torch.ones(count, dtype=torch.float64),
-        "likelihood_bits": {"y": torch.ones(count, dtype=torch.float64)},
-        **more,
-    }
 
 
 class TestAccuracy:
@@ -375,44 +297,6 @@ class TestMissingNetworks:
         ViTImageProcessor().save_pretrained(tmp_path)
         with pytest.raises(PretrainedError, match=r"classifier: .* its weights lack classifier\.bias"):
             HuggingFaceClassifier(str(tmp_path)).prepare(CPU)
-
-
-class TestBadPixels:
-    @pytest.mark.parametrize(
-        ("value", "reason"), [(math.nan, "NaN"), (math.inf, "NaN or infinite"), (1.5, "reaches from 0 to 1.5")]
-    )
-    def test_no_figure_for_an_image_that_is_none(self, tmp_path, value, reason):
-        metrics = [Psnr(), Mse(), MsSsim(), Bpp()]
-        run_test(tmp_path, *metrics, ResultRecord(), model=BrokenCodec(value), data=loader(5, batch_size=2))
-        written = record(tmp_path)
-        for name in ("psnr", "mse", "bpp"):
-            assert written["not_available"][name].startswith("1 of 5 images: im7.jpg: the reconstruction ")
-            assert reason in written["not_available"][name]
-            rows = {row["name"]: row[name] for row in written["images"]}
-            assert rows.pop("im7.jpg") is None and None not in rows.values()
-            assert written["mean"][name] == pytest.approx(np.mean(list(rows.values())))
-        assert (
-            "im7.jpg" in written["not_available"]["ms_ssim"] and "160 pixels" in written["not_available"]["ms_ssim"]
-        )
-
-    def test_nor_in_the_confusion_matrix(self, tmp_path, segformer):
-        metric = MeanIou(HuggingFaceSegmenter(segformer), ignore=11)
-        run_test(tmp_path, metric, model=BrokenCodec(math.nan), data=scenes(3, batch_size=3))
-        assert "1 of 3 images: im7.jpg: the reconstruction holds NaN" in metric.not_available["scenes"]["miou"]
-        assert metric.details["scenes"]["miou"]["images"] == 2
-
-    def test_bad_originals_and_all_bad(self):
-        metric = Psnr()
-        image = torch.rand(2, 3, 32, 32)
-        metric.update(output_of(image * math.nan, image))
-        metric.conclude()
-        assert metric.summary == {}
-        assert metric.not_available["d"]["psnr"].startswith("all images: 0.png: the original holds NaN")
-
-    @pytest.mark.parametrize("metric", [Psnr(), Mse(), MsSsim(), MeanIou(HuggingFaceSegmenter("a/b"))])
-    def test_sizes_that_differ(self, metric):
-        with pytest.raises(ImageSizeError, match=r"0\.png: .*\(1, 3, 32, 32\), the reconstructions \(1, 3, 32, 40\)"):
-            metric.update(output_of(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 40)))
 
 
 def test_two_processes_give_the_result_of_one(tmp_path, vit, segformer):

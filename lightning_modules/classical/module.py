@@ -16,7 +16,7 @@ from lightning_modules.base import to_8_bit
 from lightning_modules.classical.codec import ClassicalCodec, ClassicalCodecError, Pixels
 from lightning_modules.classical.search import Trial, find_rate
 from lightning_modules.files import write_atomically
-from lightning_modules.step_output import StepOutput
+from lightning_modules.step_output import StepOutput, handed_on
 
 
 class ClassicalModule(L.LightningModule):
@@ -91,8 +91,8 @@ class ClassicalModule(L.LightningModule):
             "file": files,
             "encode_seconds": [trial.seconds for trial in trials],
             "decode_seconds": decoding,
+            **handed_on(batch),
         }
-        output |= {key: batch[key] for key in ("caption", "label", "segmentation", "path") if key in batch}
         if self.target_bpp is not None:
             output["setting"] = [trial.value for trial in trials]  # for `ChosenSetting`
         return cast(StepOutput, output)
