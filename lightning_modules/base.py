@@ -8,20 +8,19 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_modules.codecs.checkpoint import CheckpointError
+from lightning_modules.codec_module import CodecModule, to_8_bit
 from lightning_modules.files import write_atomically
 from lightning_modules.losses.rate_distortion import bits, bits_per_pixel
 from lightning_modules.step_output import StepOutput, handed_on
 
 if TYPE_CHECKING:
-    from lightning_modules.codecs.codec import Codec, CodecOutput
+    from lightning_modules.codecs.codec import CodecOutput
 
 
-class CompressionModule(L.LightningModule):
+class CompressionModule(CodecModule):
     """Trains a codec with one Adam over two parameter groups and measures it through files.
 
     Group `net` holds the networks, group `aux` the entropy model's quantiles. The returned loss is rate-distortion
@@ -37,8 +36,6 @@ class CompressionModule(L.LightningModule):
         milestones: Epochs at whose start the learning rate of `net` is multiplied by `decay`.
         decay: Factor at each milestone.
     """
-
-    codec: Codec
 
     def __init__(
         self,
@@ -203,32 +200,7 @@ class CompressionModule(L.LightningModule):
         output.update(handed_on(batch))  # type: ignore[typeddict-item]
         return output
 
-    # -- checkpoints and records ------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen loss networks out, and note how to rebuild the codec without any configuration."""
-        for key in self._frozen_keys():
-            checkpoint["state_dict"].pop(key)
-        checkpoint["codec"] = {"name": self.codec.name, "config": self.codec.config()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Supply the frozen loss networks, so that everything else is loaded strictly.
-
-        Raises:
-            CheckpointError: The checkpoint holds a codec of another kind or size.
-        """
-        stored = checkpoint.get("codec")
-        mine = {"name": self.codec.name, "config": self.codec.config()}
-        if stored != mine:
-            raise CheckpointError(
-                f"the checkpoint holds codec {_describe(stored)}, but the configuration asks for {_describe(mine)}: "
-                "use the config.yaml beside the checkpoint, or set the same sizes"
-            )
-        own = self.state_dict()
-        checkpoint["state_dict"].update({key: own[key] for key in self._frozen_keys()})
-
-    def _frozen_keys(self) -> list[str]:
-        return [key for key in self.state_dict() if key.startswith("frozen_losses.")]
+    # -- records ----------------------------------------------------------------------------------------------------
 
     def result_identity(self) -> dict[str, Any]:
         """What a result record is about: codec, λ, weights, and parameters and operations by part."""
@@ -239,14 +211,3 @@ class CompressionModule(L.LightningModule):
             "kmacs_per_pixel": self.codec.kmacs_per_pixel(self.side_information(None, 1)),
             "weights": self.codec.fingerprint(),
         }
-
-
-def _describe(codec: dict[str, Any] | None) -> str:
-    if codec is None:
-        return "of another program"
-    return codec["name"] + "(" + ", ".join(f"{name}={value}" for name, value in codec["config"].items()) + ")"
-
-
-def to_8_bit(x_hat: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round to multiples of 1/255: the picture that a decoder writes, as float32."""
-    return x_hat.detach().float().clamp(0, 1).mul(255).round().div(255)

@@ -16,7 +16,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from callbacks import NonFiniteLossError, ResultExistsError, SaveRunConfig
 from datamodules.errors import DataError
 from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
-from lightning_modules.base import CompressionModule
 from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.commands import VERBS
 from lightning_modules.pretrained import PretrainedError
@@ -102,7 +101,7 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
         return ExperimentCLI(
-            CompressionModule,
+            L.LightningModule,
             L.LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,

@@ -99,3 +99,13 @@ def factorized_tables(prior: FactorizedPrior) -> CdfTables:
         tails.append(float(cdf[first] + survival[last + 1]))
         offsets.append(first - reach)
     return _tables(pmfs, tails, offsets)
+
+
+def tables_of_probabilities(probabilities: Tensor) -> CdfTables:
+    """One table per row of probabilities, for symbols 0, 1, ...; nothing escapes.
+
+    Args:
+        probabilities: float64 (T, S); rows add up to 1.
+    """
+    rows = [row.clamp_min(0) for row in probabilities]
+    return _tables(rows, [0.0] * len(rows), [0] * len(rows))

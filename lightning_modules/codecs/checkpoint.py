@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from lightning_modules.codecs.codec import Codec
+from lightning_modules.codecs.digits import DigitCodec, DigitDecoder
 from lightning_modules.codecs.elic import ElicCodec
 from lightning_modules.codecs.taco import TacoCodec
 from lightning_modules.codecs.text_encoder import ClipTextEncoder
 
-_CODECS: dict[str, type[ElicCodec]] = {"elic": ElicCodec, "taco": TacoCodec}
+_CODECS: dict[str, type[Codec]] = {"elic": ElicCodec, "taco": TacoCodec, "digits": DigitCodec}
 
 
 class CheckpointError(RuntimeError):
@@ -18,9 +20,9 @@ class CheckpointError(RuntimeError):
 
 
 class LoadedCodec(NamedTuple):
-    """A codec in eval mode, and its text encoder if it takes captions."""
+    """A codec in eval mode, with g2 attached if it was trained, and its text encoder if it takes captions."""
 
-    codec: ElicCodec
+    codec: Codec
     text_encoder: ClipTextEncoder | None
 
 
@@ -48,6 +50,9 @@ def load_codec(path: str | Path, device: str | torch.device = "cpu", *, encoder:
         raise CheckpointError(f"{path} holds codec {name!r}; this program knows {', '.join(sorted(_CODECS))}")
     codec = _CODECS[name](**config)
     codec.load_state_dict(_part(checkpoint, "codec."))
+    if isinstance(codec, DigitCodec) and "perceptual" in checkpoint:
+        codec.perceptual = DigitDecoder(**checkpoint["perceptual"])
+        codec.perceptual.load_state_dict(_part(checkpoint, "ema.module."))
     text_encoder = None
     if encoder and "text_encoder" in checkpoint:
         text_encoder = ClipTextEncoder.from_config(checkpoint["text_encoder"])

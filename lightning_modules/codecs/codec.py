@@ -9,13 +9,36 @@ from typing import ClassVar, NamedTuple, NotRequired, TypedDict
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.codecs.bitstream import FINGERPRINT_DIGITS, Bitstream, WrongCodecError, WrongWeightsError
 from lightning_modules.codecs.complexity import macs_by_part
 
 COMPLEXITY_SIDE = 256
 """Side of the image that operations are counted on."""
 
-CODEC_IDS = {"elic": 1, "taco": 2}
+CODEC_IDS = {"elic": 1, "taco": 2, "digits": 3}
 """Codec names by their id in the file header. Ids are never reused."""
+
+
+def check_origin(stream: Bitstream, codec: str, fingerprint: str) -> None:
+    """Refuse a file that another codec wrote.
+
+    Args:
+        stream: The parsed file.
+        codec: Name of the codec that shall read it.
+        fingerprint: Of its weights.
+
+    Raises:
+        WrongCodecError: It is of another kind.
+        WrongWeightsError: It has other weights.
+    """
+    if stream.codec_id != CODEC_IDS[codec]:
+        written = {i: n for n, i in CODEC_IDS.items()}.get(stream.codec_id, f"number {stream.codec_id}")
+        raise WrongCodecError(f"written by codec {written}, but the checkpoint holds codec {codec}")
+    if stream.fingerprint != fingerprint[:FINGERPRINT_DIGITS]:
+        raise WrongWeightsError(
+            f"written with weights {stream.fingerprint}, but the checkpoint holds "
+            f"{fingerprint[:FINGERPRINT_DIGITS]}: give the checkpoint that it was written with"
+        )
 
 
 class CodecOutput(TypedDict):

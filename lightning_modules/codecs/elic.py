@@ -207,14 +207,7 @@ class ElicCodec(Codec):
             BitstreamError: Any of its subclasses.
         """
         stream = Bitstream.from_bytes(data)
-        if stream.codec_id != CODEC_IDS[self.name]:
-            written = {i: n for n, i in CODEC_IDS.items()}.get(stream.codec_id, f"number {stream.codec_id}")
-            raise WrongCodecError(f"written by codec {written}, but the checkpoint holds codec {self.name}")
-        if stream.fingerprint != self.fingerprint()[:FINGERPRINT_DIGITS]:
-            raise WrongWeightsError(
-                f"written with weights {stream.fingerprint}, but the checkpoint holds "
-                f"{self.fingerprint()[:FINGERPRINT_DIGITS]}: give the checkpoint that it was written with"
-            )
+        check_origin(stream, self.name, self.fingerprint())
         cells = (-(-stream.height // DOWNSAMPLING), -(-stream.width // DOWNSAMPLING))
         device = next(self.g_s.parameters()).device
         y_hat, checksum = self.latent_coder().decode(stream.payload, *cells, device)

@@ -1,6 +1,6 @@
 """Verbs that are not Trainer methods."""
 
-from lightning_modules.commands import anchors, compress, decompress, report, sample
+from lightning_modules.commands import anchors, compress, decompress, digits_report, report, sample, sweep
 from lightning_modules.commands.verb import Verb
 
 VERBS = {
@@ -9,4 +9,8 @@ VERBS = {
     "sample": Verb("writes photographs to try things on", sample.main),
     "anchors": Verb("measures classical codecs on a dataset", anchors.main),
     "report": Verb("draws rate-distortion curves, BD tables and pictures from result records", report.main),
+    "digits_report": Verb(
+        "makes the tables and figures of the digits experiments from result records", digits_report.main
+    ),
+    "sweep": Verb("runs the grid of a W&B sweep file without a server, resumably", sweep.main),
 }

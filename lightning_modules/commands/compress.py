@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from lightning_modules.codecs.checkpoint import load_codec
+from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.commands.batch import add_shared_arguments, choose_device, pair, run_jobs
+from lightning_modules.commands.digits import check_labels, compress_digits, labels_of
 from lightning_modules.commands.errors import CommandError
 from lightning_modules.commands.pictures import read_picture
 from lightning_modules.files import write_atomically
@@ -25,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     captions = parser.add_mutually_exclusive_group()
     captions.add_argument("--caption", help="what the photograph shows; it steers the encoder and is not sent")
     captions.add_argument("--captions", help="JSON file that maps file names to captions, for many photographs")
+    parser.add_argument(
+        "--label", type=labels_of, metavar="N[,N...]", help="class of a digit, or of each digit of a stack; it is sent"
+    )
     parser.add_argument("--background", help="colour under transparent pixels, such as white or #ffffff")
     add_shared_arguments(parser)
     return parser
@@ -46,6 +51,8 @@ def main(args: list[str]) -> None:
     if text_encoder is None and (options.caption or options.captions):
         raise CommandError(f"{options.checkpoint} holds codec {codec.name}, which reads no caption: leave it out")
 
+    check_labels(codec, options.label, options.checkpoint)
+
     def work(source: Path, target: Path) -> str:
         picture = read_picture(source, options.background)
         start = time.perf_counter()
@@ -56,8 +63,11 @@ def main(args: list[str]) -> None:
             caption = captions[source.name]
         text = None if text_encoder is None else text_encoder([caption])
         try:
-            data = codec.compress(picture.x.to(device), text, greyscale=picture.greyscale)
-        except ValueError as error:
+            if isinstance(codec, DigitCodec):
+                data = compress_digits(codec, picture, options.label, device)
+            else:
+                data = codec.compress(picture.x.to(device), text, greyscale=picture.greyscale)
+        except (ValueError, CommandError) as error:
             raise CommandError(f"{source}: {error}") from error
         seconds = time.perf_counter() - start
         write_atomically(target, lambda draft: draft.write_bytes(data))

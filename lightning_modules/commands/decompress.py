@@ -7,7 +7,9 @@ from pathlib import Path
 from lightning_modules.codecs.bitstream import VERSION, Bitstream
 from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.codec import CODEC_IDS
+from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.commands.batch import add_shared_arguments, choose_device, pair, run_jobs
+from lightning_modules.commands.digits import check_decoding
 from lightning_modules.commands.errors import CommandError
 from lightning_modules.commands.pictures import PICTURE_SUFFIXES, write_picture
 
@@ -22,6 +24,14 @@ def _parser() -> argparse.ArgumentParser:
         "paths", nargs="+", metavar="PATH", help="files, then the output: a picture, or a folder for many"
     )
     parser.add_argument("--checkpoint", help="training checkpoint that the files were written with")
+    parser.add_argument(
+        "--realism",
+        type=float,
+        metavar="A",
+        help="of codecs with two decoders: 0 for the least error, 1 (the default, if trained) for the most realism, or "
+        "between; any of them from the same file",
+    )
+    parser.add_argument("--label", type=int, metavar="N", help="decode a digit as if its class were this one")
     parser.add_argument("--info", action="store_true", help="print what the files hold, and decode nothing")
     add_shared_arguments(parser)
     return parser
@@ -48,10 +58,15 @@ def main(args: list[str]) -> None:
     device = choose_device(options.device)
     codec, _ = load_codec(options.checkpoint, device, encoder=False)
 
+    check_decoding(codec, options.realism, options.label, options.checkpoint)
+
     def work(source: Path, target: Path) -> str:
         data = _read(source)
         start = time.perf_counter()
-        x_hat = codec.decompress(data)
+        if isinstance(codec, DigitCodec):
+            x_hat = codec.decompress(data, options.realism, options.label)
+        else:
+            x_hat = codec.decompress(data)
         seconds = time.perf_counter() - start
         write_picture(target, x_hat, Bitstream.from_bytes(data).greyscale)
         return f"{source} -> {target}  {x_hat.shape[-1]}x{x_hat.shape[-2]}  {seconds:.2f} s"

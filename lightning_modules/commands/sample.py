@@ -1,6 +1,7 @@
-"""`sample`: the embedded photographs as files, to try things on."""
+"""`sample`: the embedded photographs or digits as files, to try things on."""
 
 import argparse
+import io
 import json
 import shutil
 from pathlib import Path
@@ -16,11 +17,17 @@ def main(args: list[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m lightning_modules.cli sample",
-        description="Write the two test photographs of the embedded data, and captions.json, to a folder.",
-        epilog="example: sample photographs",
+        description="Write the two test photographs of the embedded data, and captions.json, to a folder; or, with "
+        "--digits, the first test digit of each class.",
+        epilog="examples: sample photographs; sample --digits digits",
     )
     parser.add_argument("folder", type=Path, help="where to put them; made if it does not exist")
-    folder: Path = parser.parse_args(args).folder
+    parser.add_argument("--digits", action="store_true", help="digits of 32x32 instead of photographs")
+    options = parser.parse_args(args)
+    folder: Path = options.folder
+    if options.digits:
+        _write_digits(folder)
+        return
     # The datamodules import Lightning, which the other verbs need not wait for.
     from datamodules import SampleDataModule
 
@@ -34,3 +41,21 @@ def main(args: list[str]) -> None:
         print(f'{target}  "{sample.captions[0]}"')
     captions = {sample.name: sample.captions[0] for sample in samples}
     (folder / "captions.json").write_text(json.dumps(captions, indent=2) + "\n")
+
+
+def _write_digits(folder: Path) -> None:
+    """The first test digit of each class, as `digit_7.png`."""
+    from callbacks.pictures import to_picture
+    from datamodules import DigitsDataModule
+
+    digits = next(iter(DigitsDataModule(batch_size=359).test_dataloader()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for label in range(10):
+        first = int((digits["label"] == label).nonzero()[0])
+        target = folder / f"digit_{label}.png"
+        buffer = io.BytesIO()
+        to_picture(digits["image"][first]).save(buffer, "PNG")
+        if target.exists() and target.read_bytes() != buffer.getvalue():
+            raise CommandError(f"{target} exists and is another picture: choose another folder")
+        target.write_bytes(buffer.getvalue())
+        print(f"{target}  {digits['name'][first]}, a {label}")

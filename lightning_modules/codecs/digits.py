@@ -1,0 +1,350 @@
+"""The digits codec of Xu et al. (arXiv 2308.08154, Fig. 8): a binary code of a few bits, with the class as Y."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.codecs.bernoulli_code import BernoulliCode, binarise
+from lightning_modules.codecs.bitstream import (
+    FINGERPRINT_DIGITS,
+    Bitstream,
+    CorruptFileError,
+    LatentMismatchError,
+)
+from lightning_modules.codecs.cdf_tables import CdfTables
+from lightning_modules.codecs.codec import CODEC_IDS, Encoded, check_origin
+from lightning_modules.codecs.complexity import macs_by_part
+from lightning_modules.codecs.conditional_codec import (
+    ConditionalCodec,
+    ConditionalOutput,
+    PerceptualDecoder,
+    interpolate,
+)
+from lightning_modules.codecs.digit_networks import SIDE, Variant, decoder, encoder, perceptual_decoder
+from lightning_modules.codecs.keyed_noise import keyed_normal, mix
+from lightning_modules.codecs.range_coder import SymbolDecoder, SymbolEncoder
+from lightning_modules.codecs.side_information import ClassLabel
+
+NOISE = 0
+"""Purpose of the noise W that g2 and stochastic decoders read."""
+
+
+class StoredDigits(NamedTuple):
+    """What a file holds."""
+
+    code: Tensor
+    """float32 (N, bits, 1, 1) in {-1, +1}."""
+    label: Tensor | None
+    """int64 (N,), or None for a codec without side information."""
+    keys: Tensor
+    """int64 (N,): seeds of the decoder's noise, drawn from the payload."""
+
+
+class DigitDecoder(PerceptualDecoder):
+    """g2 for digits: the code with the one-hot label, and noise, to an image.
+
+    Args:
+        variant: As of the codec.
+        width: As of the codec.
+        code_channels: Bits of the code, plus the classes where the codec has side information.
+        noise_dim: Length of W.
+    """
+
+    def __init__(self, variant: Variant, width: int, code_channels: int, noise_dim: int) -> None:
+        super().__init__()
+        self.variant, self.width = variant, width
+        self.code_channels, self.noise_dim = code_channels, noise_dim
+        self.network = perceptual_decoder(variant, width, code_channels + noise_dim)
+
+    def forward(self, code: Tensor, noise: Tensor) -> Tensor:
+        """Images (B, 1, 32, 32), not clamped."""
+        images: Tensor = self.network(torch.cat((code, noise[:, :, None, None].to(code.dtype)), 1))
+        return images
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            "variant": self.variant,
+            "width": self.width,
+            "code_channels": self.code_channels,
+            "noise_dim": self.noise_dim,
+        }
+
+
+class DigitCodec(ConditionalCodec):
+    """f, g1 and H(M|Y) for images of 32x32 with one channel.
+
+    f sees the image alone; Y, one-hot, stands beside the code after rounding. A file holds any number of digits, as one
+    picture of height 32 N: labels first, then codes, in one rANS stream. A single digit of 4.3 bits takes the stream's
+    least, 32 bits, and 16 bytes of header; a test set costs its cross-entropy.
+
+    Args:
+        bits: Length b of the binary code. It is not the rate: the paper's codecs with Y have 1, 4, 8, 12 and 16, those
+            without have 4, 8, 12, 16 and 20, at about equal rates.
+        conditional: Whether the class is side information.
+        variant: `fig8`, the paper's figure, or `yan`, the code that it follows.
+        width: Channels of the first layer; 128 in Fig. 8.
+        noise_dim: Noise inputs of g1, for joint training, where one decoder serves both ends; 0 in two stages.
+        rate_gradient: Let the rate's gradient reach f. The paper sets the rate by b alone.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    name: ClassVar[str] = "digits"
+
+    def __init__(
+        self,
+        bits: int = 4,
+        conditional: bool = True,
+        variant: Variant = "fig8",
+        width: int = 128,
+        noise_dim: int = 0,
+        rate_gradient: bool = False,
+    ) -> None:
+        super().__init__()
+        if bits < 1:
+            raise ValueError(f"codec.bits is {bits}: a code has at least 1")
+        if width < 1 or noise_dim < 0:
+            raise ValueError(f"codec.width {width} must be at least 1, and codec.noise_dim {noise_dim} at least 0")
+        self.bits, self.conditional, self.variant, self.width = bits, conditional, variant, width
+        self.noise_dim, self.rate_gradient = noise_dim, rate_gradient
+        self.label = ClassLabel() if conditional else None
+        self.f = encoder(variant, width, bits)
+        self.g1 = decoder(variant, width, self.code_channels + noise_dim)
+        self.prior = BernoulliCode(bits, self.label.channels if self.label else 0)
+
+    @property
+    def code_channels(self) -> int:
+        """Channels that decoders read: the code, and Y beside it."""
+        return self.bits + (self.label.channels if self.label else 0)
+
+    def config(self) -> dict[str, object]:
+        """Constructor arguments."""
+        names = ("bits", "conditional", "variant", "width", "noise_dim", "rate_gradient")
+        return {name: getattr(self, name) for name in names}
+
+    def perceptual_decoder(self, noise_dim: int | None) -> DigitDecoder:
+        """A new g2 for this code.
+
+        Args:
+            noise_dim: Length of W; None fills up to the 100 inputs of Yan et al.'s code.
+        """
+        noise = max(0, 100 - self.code_channels) if noise_dim is None else noise_dim
+        return DigitDecoder(self.variant, self.width, self.code_channels, noise)
+
+    # -- networks ---------------------------------------------------------------------------------------------------
+
+    def side_information(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Labels int64 (B,) of a batch, None without side information."""
+        return self.label.of(batch) if self.label else None
+
+    def embedded(self, code: Tensor, y: Tensor | None) -> Tensor:
+        """What decoders read: code (B, bits, 1, 1) and one-hot Y beside it."""
+        return torch.cat((code, self.label.embed(y).to(code.dtype)), 1) if self.label and y is not None else code
+
+    def forward(self, x: Tensor, y: Tensor | None = None, keys: Tensor | None = None) -> ConditionalOutput:
+        """Train or evaluate; rounding is the same in both.
+
+        Args:
+            x: (B, 1, 32, 32) in [0, 1].
+            y: Labels int64 (B,), for a codec with side information.
+            keys: int64 (B,): seeds of the noise, where g1 has noise inputs.
+        """
+        code = binarise(self.f(x))
+        condition = self.label.embed(y) if self.label and y is not None else None
+        likelihoods = {"code": self.prior.likelihood(code if self.rate_gradient else code.detach(), condition)}
+        if self.label and y is not None:
+            likelihoods["label"] = self.label.likelihood(y)
+        read = self.embedded(code, y)
+        return {"x_hat": self.reconstruct(read, keys), "likelihoods": likelihoods, "code": read}
+
+    def reconstruct(self, read: Tensor, keys: Tensor | None) -> Tensor:
+        """g1 of what `embedded` gave: images (B, 1, 32, 32), not clamped."""
+        if self.noise_dim:
+            assert keys is not None, "this decoder draws noise from keys"
+            noise = keyed_normal(keys, self.noise_dim, NOISE)[:, :, None, None]
+            read = torch.cat((read, noise.to(read.dtype)), 1)
+        images: Tensor = self.g1(read)
+        return images
+
+    # -- coding -----------------------------------------------------------------------------------------------------
+
+    def _tables(self) -> CdfTables:
+        labels = torch.arange(self.label.classes, device=next(self.prior.parameters()).device) if self.label else None
+        return self.prior.tables(self.label.embed(labels) if self.label and labels is not None else None)
+
+    @torch.no_grad()
+    def quantise(self, x: Tensor) -> Tensor:
+        """The code of images (N, 1, 32, 32), float32 (N, bits, 1, 1) in {-1, +1}.
+
+        Raises:
+            ValueError: Images of another shape.
+        """
+        if x.dim() != 4 or x.shape[1:] != (1, SIDE, SIDE) or len(x) == 0:
+            raise ValueError(f"this codec takes greyscale digits (N, 1, {SIDE}, {SIDE}), not {tuple(x.shape)}")
+        with torch.autocast(x.device.type, enabled=False):
+            return binarise(self.f(x.float()))
+
+    @torch.no_grad()
+    def write(self, code: Tensor, y: Tensor | None) -> bytes:
+        """The file of N digits.
+
+        Args:
+            code: What `quantise` gave.
+            y: Labels int64 (N,), for a codec with side information.
+
+        Raises:
+            ValueError: Labels that are missing, too many or out of range.
+        """
+        coder = SymbolEncoder()
+        rows = torch.zeros(len(code), dtype=torch.int64)
+        if self.label:
+            if y is None or len(y) != len(code):
+                raise ValueError(f"this codec sends a label with each of the {len(code)} digits: give as many labels")
+            rows = self.label.checked(y).cpu()
+            self.label.put(coder, rows)
+        self.prior.put(coder, code.flatten(1).cpu(), rows, self._tables())
+        payload, checksum = coder.finish()
+        stream = Bitstream(
+            codec_id=CODEC_IDS[self.name],
+            fingerprint=self.fingerprint()[:FINGERPRINT_DIGITS],
+            width=SIDE,
+            height=SIDE * len(code),
+            greyscale=True,
+            payload=payload,
+            latent_checksum=checksum,
+        )
+        return stream.to_bytes()
+
+    def encode(self, x: Tensor, y: object = None, *, greyscale: bool = True) -> Encoded:
+        """N digits to the bytes of one file.
+
+        Args:
+            x: (N, 1, 32, 32) in [0, 1].
+            y: Labels int64 (N,), for a codec with side information.
+            greyscale: Digits are; the argument is that of every codec.
+
+        Raises:
+            ValueError: See `quantise` and `write`.
+        """
+        code = self.quantise(x)
+        labels = y if isinstance(y, Tensor) else None
+        return Encoded(self.write(code, labels), lambda: self.likelihoods(code, labels))
+
+    @torch.no_grad()
+    def likelihoods(self, code: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        """Float64 likelihoods of a code (N, bits, 1, 1) and its labels: what the file should cost."""
+        if self.label is None or y is None:
+            return {"code": self.prior.likelihood(code, None).double()}
+        code_likelihood = self.prior.likelihood(code, self.label.embed(y)).double()
+        return {"code": code_likelihood, "label": self.label.likelihood(y)}
+
+    @torch.no_grad()
+    def read(self, data: bytes) -> StoredDigits:
+        """What a file holds, on the device of g1.
+
+        Raises:
+            BitstreamError: Any of its subclasses.
+        """
+        stream = Bitstream.from_bytes(data)
+        check_origin(stream, self.name, self.fingerprint())
+        count, rest = divmod(stream.height, SIDE)
+        if stream.width != SIDE or rest:
+            raise CorruptFileError(f"a picture of {stream.width}x{stream.height} is no stack of {SIDE}x{SIDE} digits")
+        decoder_ = SymbolDecoder(stream.payload, count * (self.bits + 1))
+        labels = self.label.get(decoder_, count) if self.label else None
+        rows = torch.zeros(count, dtype=torch.int64) if labels is None else labels
+        code = self.prior.get(decoder_, rows, self._tables())
+        if decoder_.checksum != stream.latent_checksum:
+            raise LatentMismatchError(
+                "the decoded code differs from the encoded one: the payload is damaged, or this machine computes "
+                "otherwise than the one that wrote the file"
+            )
+        # The noise is a function of the file, so that every decoder draws the same picture.
+        keys = mix(torch.arange(count) + (zlib.crc32(stream.payload) << 20))
+        device = next(self.g1.parameters()).device
+        placed = None if labels is None else labels.to(device)
+        return StoredDigits(code[:, :, None, None].to(device), placed, keys)
+
+    @torch.no_grad()
+    def show(self, stored: StoredDigits, realism: float, label: Tensor | None = None) -> Tensor:
+        """Decode stored digits in float32, whatever precision the run trains in.
+
+        Args:
+            stored: What `read` gave.
+            realism: 0 for g1, 1 for g2, or between.
+            label: int64 (N,): decode as if Y were this; None takes the stored label.
+
+        Returns:
+            (N, 1, 32, 32), not clamped.
+
+        Raises:
+            ValueError: `realism` is outside [0, 1], or above 0 without g2, or a label where there is no Y.
+        """
+        if label is not None and self.label is None:
+            raise ValueError("this codec has no side information, so there is no label to decode with")
+        y = stored.label if label is None or self.label is None else self.label.checked(label)
+        read = self.embedded(stored.code, y)
+        with torch.autocast(read.device.type, enabled=False):
+            if realism and self.perceptual is None:
+                raise ValueError(f"realism {realism} needs a perceptual decoder g2; only g1 was trained")
+            x_mse = self.reconstruct(read, stored.keys.to(read.device))
+            if self.perceptual is None:
+                return interpolate(x_mse, x_mse, realism)
+            # On the CPU, so that a GPU's own logarithm does not change the picture.
+            noise = keyed_normal(stored.keys, self.perceptual.noise_dim, NOISE).to(read.device)
+            return interpolate(x_mse, self.perceptual(read, noise), realism)
+
+    def decompress(self, data: bytes, realism: float | None = None, label: int | None = None) -> Tensor:
+        """One picture (1, 3, 32 N, 32), not clamped: all digits of a file below each other, in three equal channels.
+
+        Args:
+            data: The file.
+            realism: 0 for g1, 1 for g2, or between; None takes g2 where there is one.
+            label: Decode all digits as this class instead of their own.
+
+        Raises:
+            BitstreamError: Any of its subclasses.
+            ValueError: See `show`.
+        """
+        stored = self.read(data)
+        other = None if label is None else torch.full((len(stored.code),), label, device=stored.code.device)
+        chosen = float(self.perceptual is not None) if realism is None else realism
+        images = self.show(stored, chosen, other)
+        return images.reshape(1, 1, -1, SIDE).expand(-1, 3, -1, -1)
+
+    # -- what it is -------------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        """SHA-256 over prior and g1. Not over g2: one file serves both decoders."""
+        return digest(repr(self.config()), self.fingerprint_parts())
+
+    def kmacs_per_pixel(self, y: object = None) -> dict[str, float]:
+        """Thousands of multiply-accumulate operations per pixel, by part, for one digit."""
+        device = next(self.parameters()).device
+        x = torch.zeros(1, 1, SIDE, SIDE, device=device)
+        label = torch.zeros(1, dtype=torch.int64, device=device)
+        training = self.training
+        self.eval()
+        try:
+            macs = macs_by_part({"f": self.f, "g1": self.g1}, lambda: self(x, label if self.label else None, label))
+        finally:
+            self.train(training)
+        return {name: count / 1000 / SIDE**2 for name, count in macs.items()}
+
+
+def digest(config: str, parts: Mapping[str, nn.Module]) -> str:
+    """SHA-256 over a configuration and all weights of some networks."""
+    result = hashlib.sha256(config.encode())
+    for part, network in parts.items():
+        for name, tensor in network.state_dict().items():
+            result.update(f"{part}.{name}".encode())
+            result.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return result.hexdigest()

@@ -1,0 +1,260 @@
+"""Stage 2: a decoder g2 that draws from p(X | M, Y), trained against a critic on the bits of a frozen codec."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lightning_modules.codecs.checkpoint import CheckpointError, load_codec
+from lightning_modules.codecs.conditional_codec import PerceptualDecoder
+from lightning_modules.codecs.digit_networks import DigitCritic, copy_decoder
+from lightning_modules.codecs.digits import NOISE, DigitCodec
+from lightning_modules.codecs.keyed_noise import keyed_normal, keyed_uniform
+from lightning_modules.conditional import OptimizerName, optimizer_of
+from lightning_modules.decoder_series import DecoderSeriesModule
+from lightning_modules.losses.adversarial import gradient_penalty, wasserstein_gap
+from lightning_modules.named_gradients import refuse_loss_scaling, step_on
+
+MIX = 1
+"""Purpose of the random numbers that place the gradient penalty; see `keyed_noise`."""
+FURTHER = 16
+"""First purpose of the noise in further critic steps of a batch."""
+
+
+@dataclass
+class AdversarialTraining:
+    """How g2 and its critic are trained: a Wasserstein GAN with gradient penalty (Yan et al., 2021).
+
+    Args:
+        noise_dim: Length of W; null fills g2's inputs up to the 100 of Yan et al.'s code, 0 makes g2 deterministic.
+        start: Weights that g2 begins with: "g1" copies the MSE decoder and begins with its inputs for noise at a tenth
+            of their random weights, so that g2 knows code and label from its first step; "random" is the paper's
+            silence taken literally, and learns the label late.
+        learning_rate: Of g2. Yan et al.'s code has 1e-4; the paper prints 1e-3, with which critics were seen to blow
+            up (see configs/model/paper_literal.yaml).
+        critic_learning_rate: Of the critic: 1e-3 in Yan et al.'s code, 1e-2 in the paper.
+        optimizer: Of both; the paper's is RMSprop.
+        critic_steps: Critic steps per batch, each with noise of its own; g2 takes one, on the noise of the last.
+        penalty: Weight of the gradient penalty.
+        separate_penalty: Take the penalty in an optimiser step of its own after that of the distance, as Yan et al.'s
+            code does.
+        mismatch: Weight of further fakes for the critic: real images beside the code and label of another image of
+            the batch, so that it looks at the condition. 0 leaves them out.
+        mismatch_epochs: Epochs of stage 2, from its start, in which they are the only fakes and g2 waits (Yan et
+            al.'s code: 1).
+        lambda_xhat: Weight of MSE(g2, g1) in g2's loss: 0 in the paper and Yan et al. (2021); later code of both
+            groups has it.
+        ema_decay: Of the average of g2's weights and statistics, which is what is measured and saved as g2.
+        milestones: Epochs after the start of stage 2 at which both learning rates are multiplied by `decay`.
+        decay: Factor at each milestone.
+    """
+
+    noise_dim: int | None = None
+    start: Literal["g1", "random"] = "g1"
+    learning_rate: float = 1e-4
+    critic_learning_rate: float = 1e-3
+    optimizer: OptimizerName = "rmsprop"
+    critic_steps: int = 1
+    penalty: float = 10.0
+    separate_penalty: bool = False
+    mismatch: float = 0.0
+    mismatch_epochs: int = 0
+    lambda_xhat: float = 0.0
+    ema_decay: float = 0.999
+    milestones: tuple[int, ...] = (50,)
+    decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("critic_steps", "noise_dim", "mismatch_epochs"):
+            value, least = getattr(self, name), int(name == "critic_steps")
+            if value is not None and value < least:
+                raise ValueError(f"adversarial.{name} is {value}: set it to {least} or more")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"adversarial.ema_decay is {self.ema_decay}: it is a share, from 0 to below 1")
+
+
+class PerceptualDecoderModule(DecoderSeriesModule):
+    """Trains g2 and its critic; the codec stays as it is, its BatchNorm statistics included.
+
+    Args:
+        codec: The codec, in the sizes of the checkpoint `stage1_ckpt`.
+        stage1_ckpt: Checkpoint that the codec's weights are taken from when training starts. A resumed or tested run
+            has them in its own checkpoint and does not look for the file.
+        adversarial: How g2 is trained.
+        realism: Places between g1 (0) and g2 (1) to validate and test at.
+        decode_as: Labels to decode the test set with in place of the sent ones; a series of pictures for each.
+    """
+
+    def __init__(
+        self,
+        codec: DigitCodec,
+        stage1_ckpt: str | None = None,
+        adversarial: AdversarialTraining = AdversarialTraining(),  # noqa: B008  a plain record, copied
+        realism: tuple[float, ...] = (0.0, 1.0),
+        decode_as: list[int] | None = None,
+    ) -> None:
+        super().__init__(codec, realism, decode_as or [])
+        if codec.noise_dim:
+            raise ValueError(f"codec.noise_dim is {codec.noise_dim}: g1 of a two-stage codec has no noise, set it to 0")
+        self.automatic_optimization = False
+        self.stage1_ckpt = stage1_ckpt
+        self.adversarial = replace(adversarial)
+        self.g2 = codec.perceptual_decoder(adversarial.noise_dim)
+        self.critic = DigitCritic(codec.code_channels)
+        average = get_ema_multi_avg_fn(adversarial.ema_decay)
+        self.ema = AveragedModel(self.g2, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
+        # In the checkpoint, so that a resumed run does not begin the stage again.
+        self.register_buffer("second_stage", torch.tensor(False))
+
+    def trained_g2(self) -> PerceptualDecoder | None:
+        """The averaged g2, from the start of stage 2 on."""
+        return self.ema.module if bool(self.second_stage) else None
+
+    def training_details(self) -> dict[str, Any]:
+        """Sizes, and how g2 was trained."""
+        own = {"noise_dim": self.g2.noise_dim, "adversarial": asdict(self.adversarial)}
+        return {**super().training_details(), **own}
+
+    # -- the stage --------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Take over the first stage's codec, unless a checkpoint of this run has brought it.
+
+        Raises:
+            CheckpointError: No checkpoint was named, or it holds another codec.
+            ValueError: See `refuse_loss_scaling`.
+        """
+        refuse_loss_scaling(self.trainer)
+        if not bool(self.second_stage):
+            self._load_stage1()
+            self.begin_second_stage()
+
+    def _load_stage1(self) -> None:
+        if self.stage1_ckpt is None:
+            raise CheckpointError(
+                "stage 2 needs the codec of stage 1: set model.stage1_ckpt to its checkpoint, or train both stages at "
+                "once with configs/digits_two_stage.yaml"
+            )
+        codec = load_codec(self.stage1_ckpt, self.device).codec
+        if codec.name != self.codec.name or codec.config() != self.codec.config():
+            raise CheckpointError(
+                f"{self.stage1_ckpt} holds codec {codec.name} with {codec.config()}, but model.codec is "
+                f"{self.codec.config()}: set the same sizes"
+            )
+        codec.perceptual = None
+        self.codec.load_state_dict(codec.state_dict())
+
+    def begin_second_stage(self) -> None:
+        """Freeze the codec and start g2 from g1, or leave it random."""
+        self.codec.requires_grad_(False).eval()
+        if self.adversarial.start == "g1":
+            with torch.no_grad():
+                self.g2.network[0].weight[self.codec.code_channels :] *= 0.1
+            copy_decoder(self.codec.g1, self.g2.network)
+        self.ema.module.load_state_dict(self.g2.state_dict())
+        self.second_stage.fill_(True)
+
+    def train(self, mode: bool = True) -> PerceptualDecoderModule:
+        """Switch mode; from stage 2 on the codec stays in eval mode, whoever asks."""
+        super().train(mode)
+        self.ema.eval()
+        if bool(self.second_stage):
+            self.codec.eval()
+        return self
+
+    def configure_optimizers(self) -> Any:
+        """One for g2, one for the critic."""
+        return self._adversarial_optimizers(first_epoch=0)
+
+    def _adversarial_optimizers(self, first_epoch: int) -> tuple[list[Any], list[Any]]:
+        a = self.adversarial
+        optimizers = [
+            optimizer_of(a.optimizer, list(self.g2.parameters()), a.learning_rate),
+            optimizer_of(a.optimizer, list(self.critic.parameters()), a.critic_learning_rate),
+        ]
+        milestones = [first_epoch + epoch for epoch in a.milestones]
+        schedules = [torch.optim.lr_scheduler.MultiStepLR(each, milestones, a.decay) for each in optimizers]
+        return optimizers, schedules
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedules, which nobody else does under manual optimisation."""
+        for schedule in self._as_list(self.lr_schedulers()):
+            schedule.step()
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Critic, then g2, then its average."""
+        g2_optimizer, critic_optimizer = self._as_list(self.optimizers())[-2:]
+        self.second_stage_step(batch, g2_optimizer, critic_optimizer, epoch=self.current_epoch)
+
+    def second_stage_step(self, batch: Any, g2_optimizer: Any, critic_optimizer: Any, epoch: int) -> None:
+        """One batch of stage 2.
+
+        Args:
+            batch: Images, labels and keys.
+            g2_optimizer: Of g2.
+            critic_optimizer: Of the critic.
+            epoch: Counted from the start of the stage.
+        """
+        a, x, keys = self.adversarial, batch["image"], batch["key"]
+        with torch.no_grad():
+            read = self.codec.embedded(self.codec.quantise(x), self.codec.side_information(batch))
+        waiting = epoch < a.mismatch_epochs
+        picture = self._draw(read, keys, NOISE)
+        for again in range(1, a.critic_steps):
+            with torch.no_grad():
+                fake = self._draw(read, keys, FURTHER + 2 * again)
+            self._critic_step(critic_optimizer, x, fake, read, keys, FURTHER + 2 * again + 1, waiting)
+        figures = self._critic_step(critic_optimizer, x, picture.detach(), read, keys, MIX, waiting)
+        if waiting:
+            # g2 takes its step, by nothing: the batch is counted, and its average stays.
+            step_on(self, g2_optimizer, 0 * picture.sum(), counted=True)
+        else:
+            loss = -self._score(picture, read)
+            if a.lambda_xhat:
+                with torch.no_grad():
+                    x_mse = self.codec.g1(read)
+                loss = loss + a.lambda_xhat * F.mse_loss(picture, x_mse.float())
+            step_on(self, g2_optimizer, loss, counted=True)
+            self.ema.update_parameters(self.g2)
+        with torch.no_grad():
+            figures["mse_g2"] = F.mse_loss(picture, x)
+        self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})
+        self.log("W1", figures["wasserstein"].detach(), prog_bar=True, logger=False)
+        self.log("mse_g2", figures["mse_g2"], prog_bar=True, logger=False)
+
+    def _draw(self, read: Tensor, keys: Tensor, purpose: int) -> Tensor:
+        picture: Tensor = self.g2(read, keyed_normal(keys, self.g2.noise_dim, purpose))
+        return picture.float()
+
+    def _score(self, picture: Tensor, read: Tensor) -> Tensor:
+        with torch.autocast(picture.device.type, enabled=False):
+            return self.critic(picture, read.float()).mean()
+
+    def _critic_step(
+        self, optimizer: Any, x: Tensor, fake: Tensor, read: Tensor, keys: Tensor, mix: int, waiting: bool
+    ) -> dict[str, Tensor]:
+        a = self.adversarial
+        # Another image's condition: that of the next one in the batch.
+        other = read.roll(1, 0)
+        with torch.autocast(x.device.type, enabled=False):
+            gap = wasserstein_gap(self.critic, x, fake, read)
+            if waiting:
+                gap = self.critic(x, read).mean() - self.critic(x, other).mean()
+            loss = -gap
+            if a.mismatch and not waiting:
+                loss = loss - a.mismatch * (self.critic(x, read).mean() - self.critic(x, other).mean())
+        if a.separate_penalty:
+            step_on(self, optimizer, loss, counted=False)
+            loss = torch.zeros_like(loss)
+        penalty = gradient_penalty(self.critic, x, fake, read, keyed_uniform(keys, 1, mix))
+        step_on(self, optimizer, loss + a.penalty * penalty, counted=False)
+        return {"wasserstein": gap, "penalty": penalty}
+
+    @staticmethod
+    def _as_list(one_or_many: Any) -> list[Any]:
+        return list(one_or_many) if isinstance(one_or_many, list | tuple) else [one_or_many]
