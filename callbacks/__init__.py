@@ -13,15 +13,17 @@ from callbacks.metric import MetricCallback
 from callbacks.per_image import PerImageMetric
 from callbacks.perceptual import Dists, PieApp
 from callbacks.quality import Lpips, Mse, MsSsim, Psnr
-from callbacks.rate import Bpp, CodingTime
+from callbacks.rate import Bits, Bpp, CodingTime
 from callbacks.reconstructions import Reconstructions
 from callbacks.result_record import ResultExistsError, ResultRecord
+from callbacks.sample_grid import SampleGrid
 from callbacks.save_config import SaveRunConfig
 from callbacks.tasks import Accuracy, MeanIou
 from callbacks.throughput import Throughput
 
 __all__ = [
     "Accuracy",
+    "Bits",
     "Bpp",
     "CaptionSimilarity",
     "Cmmd",
@@ -44,6 +46,7 @@ __all__ = [
     "Reconstructions",
     "ResultExistsError",
     "ResultRecord",
+    "SampleGrid",
     "SaveRunConfig",
     "StopOnNonFiniteLoss",
     "Throughput",

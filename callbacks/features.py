@@ -44,29 +44,37 @@ class FeatureStore:
 
     def reset(self) -> None:
         """Forget everything but the network."""
-        self._latest: StepOutput | None = None
+        self._latest: dict[str, StepOutput] = {}
+        self._originals: Tensor | None = None
+        self._known: dict[tuple[int, int], Tensor] = {}
         self._buffers: dict[str, FeatureBuffer] = {}
         self._images: dict[str, dict[int, str]] = {}
         self._too_small: dict[str, set[str]] = {}
         self._gathered: dict[str, DatasetFeatures] | None = None
 
     def take(self, output: StepOutput) -> None:
-        """Extract the features of a batch, unless this very output was taken in before.
+        """Extract the features of a batch, unless this very output was taken in before. Those of the originals are
+        extracted once for all outputs in a row that hold the same tensor, as the decoders of a batch do.
 
         Raises:
             ValueError: original and reconstruction differ in shape, or are no images in [0, 1].
         """
-        if output is self._latest:
+        # Each metric hands over all outputs of a batch before the next metric does: the latest of every data set (of
+        # every decoder) must be known. They are kept, so that no other output can be at the same address.
+        if self._latest.get(output["dataset"]) is output:
             return
-        self._latest = output  # kept, so that no other output can be at the same address
+        self._latest[output["dataset"]] = output
         real, fake = output["image"], output["x_hat"]
+        if real is not self._originals:
+            self._originals, self._known = real, {}
         if real.shape != fake.shape:
             raise ValueError(
                 f"{output['dataset']}: originals {tuple(real.shape)} and reconstructions {tuple(fake.shape)} differ"
             )
         labels = output["label"] if "label" in output else torch.full((len(real),), NO_LABEL)
         if self.patch_size is None:
-            self._add(output["dataset"], output["name"], output["name"], real, fake, labels)
+            names = output["name"]
+            self._add(output["dataset"], names, names, self._of_originals((0, 0), real), self.extractor(fake), labels)
             return
         height, width = real.shape[-2:]
         corners = patch_corners(height, width, self.patch_size)
@@ -77,8 +85,14 @@ class FeatureStore:
                 some = corners[start : start + _PATCHES_AT_A_TIME]
                 samples = [f"{image} at {top}, {left}" for top, left in some]
                 crops = [torch.stack([self._crop(side[i], *corner) for corner in some]) for side in (real, fake)]
-                images = [image] * len(some)
-                self._add(output["dataset"], images, samples, crops[0], crops[1], labels[i].expand(len(some)))
+                features = self._of_originals((i, start), crops[0]), self.extractor(crops[1])
+                self._add(output["dataset"], [image] * len(some), samples, *features, labels[i].expand(len(some)))
+
+    def _of_originals(self, part: tuple[int, int], images: Tensor) -> Tensor:
+        """Features of a part of the originals, on the CPU, so that the buffers of all decoders hold one copy."""
+        if part not in self._known:
+            self._known[part] = self.extractor(images).cpu()
+        return self._known[part]
 
     def _crop(self, image: Tensor, top: int, left: int) -> Tensor:
         assert self.patch_size is not None
@@ -87,6 +101,7 @@ class FeatureStore:
     def _add(
         self, dataset: str, images: list[str], samples: list[str], real: Tensor, fake: Tensor, labels: Tensor
     ) -> None:
+        """Keep features of some samples."""
         keys = [sample_key(sample) for sample in samples]
         known = self._images.setdefault(dataset, {})
         if again := [image for key, image in zip(keys, images, strict=True) if key in known]:
@@ -94,7 +109,7 @@ class FeatureStore:
             rank_zero_warn(f"features: image {again[0]!r} occurs twice in {dataset}; it is counted once")
         known.update(zip(keys, images, strict=True))
         buffer = self._buffers.setdefault(dataset, FeatureBuffer())
-        buffer.update(self.extractor(real), self.extractor(fake), torch.tensor(keys), labels)
+        buffer.update(real, fake, torch.tensor(keys), labels)
 
     def gather(self) -> dict[str, DatasetFeatures]:
         """The features of each dataset, those of all processes. All processes must call it; later calls in an epoch
@@ -104,7 +119,7 @@ class FeatureStore:
             datasets = dict.fromkeys([*self._images, *self._too_small])
             local = [(name, self._images.get(name, {}), self._too_small.get(name, set())) for name in datasets]
             everywhere = all_gather_rows(local)
-            self._latest = None
+            self._latest, self._originals, self._known = {}, None, {}
             self._gathered = {}
             for dataset in dict.fromkeys(name for name, _, _ in everywhere):
                 names: dict[int, str] = {}

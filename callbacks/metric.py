@@ -10,13 +10,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from callbacks.gather import all_gather_rows
 from callbacks.names import Stage, metric_key
 from lightning_modules.pretrained import PretrainedError
-from lightning_modules.step_output import StepOutput
+from lightning_modules.step_output import StepOutput, outputs_of
 
 OnMissing = Literal["raise", "record"]
 
 
 class MetricCallback(L.Callback, ABC):
-    """A metric over validation and test, one figure (or several of one kind) per dataset.
+    """A metric over validation and test, one figure (or several of one kind) per dataset. Where the steps return
+    several outputs, one per decoder, each counts as a dataset of its own.
 
     A subclass gives the class attributes, `protocol`, `reset`, `update` and `conclude`; `prepare` where it
     needs a network. A metric of single images derives from `PerImageMetric`; a metric of whole datasets (FID)
@@ -61,7 +62,7 @@ class MetricCallback(L.Callback, ABC):
 
     @abstractmethod
     def update(self, output: StepOutput) -> None:
-        """Take in one batch."""
+        """Take in one batch, or what one of several decoders made of it."""
 
     @abstractmethod
     def conclude(self) -> None:
@@ -101,11 +102,12 @@ class MetricCallback(L.Callback, ABC):
             self._missing = str(error)
             rank_zero_warn(f"{self.name} will be recorded as not available. {error}")
 
-    def _batch(self, output: StepOutput) -> None:
-        if output["dataset"] not in self._datasets:
-            self._datasets.append(output["dataset"])
-        if self._missing is None:
-            self.update(output)
+    def _batch(self, outputs: Any) -> None:
+        for output in outputs_of(outputs):
+            if output["dataset"] not in self._datasets:
+                self._datasets.append(output["dataset"])
+            if self._missing is None:
+                self.update(output)
 
     def _end(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: Stage) -> None:
         self.summary, self.not_available, self.details = {}, {}, {}

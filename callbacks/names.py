@@ -1,5 +1,7 @@
 """The names of everything that is logged: `{stage}/{dataset}/{metric}`, built here and nowhere else.
 
+Where one bitstream has several decoders, the data set stands with its decoder: `test/mnist-test-g2/mse`.
+
 Dashboards, sweeps, `ModelCheckpoint.monitor` and result records rely on these names, so they do not change.
 """
 
@@ -29,10 +31,13 @@ SPICE = "spice"
 BPP = "bpp"
 BPP_LIKELIHOOD = "bpp_likelihood"
 BPP_GAP = "bpp_gap"
+BITS = "bits"
+BITS_LIKELIHOOD = "bits_likelihood"
 ENCODE_MS = "encode_ms"
 DECODE_MS = "decode_ms"
 
 RECONSTRUCTIONS = "reconstructions"
+GRID = "grid"
 
 IMAGES_PER_SECOND = "train/images_per_second"
 PEAK_MEMORY = "train/peak_memory_gib"

@@ -2,13 +2,44 @@
 
 from typing import Any
 
+from callbacks.gather import all_gather_rows
 from callbacks.metrics.value import Value
-from callbacks.names import BPP, BPP_GAP, BPP_LIKELIHOOD, DECODE_MS, ENCODE_MS, latent_bpp
+from callbacks.names import (
+    BITS,
+    BITS_LIKELIHOOD,
+    BPP,
+    BPP_GAP,
+    BPP_LIKELIHOOD,
+    DECODE_MS,
+    ENCODE_MS,
+    latent_bpp,
+)
 from callbacks.per_image import PerImageMetric
 from lightning_modules.step_output import StepOutput
 
 
-class Bpp(PerImageMetric):
+class FileRate(PerImageMetric):
+    """What Bpp and Bits share: where one file holds all images of a data set, the record says so."""
+
+    def reset(self) -> None:
+        """Forget the rows."""
+        super().reset()
+        self._shared: set[str] = set()
+
+    def update(self, output: StepOutput) -> None:
+        """Measure one batch."""
+        if output.get("shared_file"):
+            self._shared.add(output["dataset"])
+        super().update(output)
+
+    def conclude(self) -> None:
+        """Gather the rows and report their means."""
+        super().conclude()
+        for dataset in set(all_gather_rows(sorted(self._shared))):
+            self.details.setdefault(dataset, {})[self.name] = {"file": "one of all images, each an equal share"}
+
+
+class Bpp(FileRate):
     """Mean of the images' bits per pixel of the original (unpadded) image.
 
     In test `bpp` counts every byte of the file, header included. Beside it stand `bpp_likelihood`, the
@@ -40,6 +71,36 @@ class Bpp(PerImageMetric):
             likelihood = sum(parts.values(), start=0 * bpp)
             figures |= {BPP_LIKELIHOOD: likelihood, BPP_GAP: bpp - likelihood}
             figures |= {latent_bpp(latent): bits for latent, bits in parts.items()}
+        return {name: column.tolist() for name, column in figures.items()}
+
+
+class Bits(FileRate):
+    """Mean bits per image: the rate of codecs whose images are worth a few bits.
+
+    In test `bits` is the size of the file, header included, or the image's equal share of a file that holds all
+    images of the data set. Beside it stands `bits_likelihood`, the sum of -log2 of all likelihoods: the cross-entropy
+    that papers report. In validation nothing is written and `bits` is that sum.
+    """
+
+    name = BITS
+    unit = "bit/image"
+    higher_is_better = False
+
+    def protocol(self) -> dict[str, Any]:
+        """What is computed."""
+        return {
+            "bits": "8 * bytes of the whole file / images in it",
+            "bits_likelihood": "-log2 of the latents' likelihoods",
+            "dataset": "mean of the images' values",
+        }
+
+    def compute(self, output: StepOutput) -> dict[str, list[Value]]:
+        """Bits per image."""
+        bits = output["bits"].double()
+        figures = {BITS: bits}
+        if "file" in output and output["likelihood_bits"]:
+            parts = [part.double() for part in output["likelihood_bits"].values()]
+            figures[BITS_LIKELIHOOD] = sum(parts, start=0 * bits)
         return {name: column.tolist() for name, column in figures.items()}
 
 

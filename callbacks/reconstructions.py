@@ -13,7 +13,7 @@ from callbacks.names import RECONSTRUCTIONS, metric_key
 from callbacks.pictures import comparison, to_picture
 from callbacks.run_files import png_path
 from lightning_modules.files import write_atomically
-from lightning_modules.step_output import StepOutput
+from lightning_modules.step_output import StepOutput, outputs_of
 
 
 class Reconstructions(L.Callback):
@@ -24,6 +24,8 @@ class Reconstructions(L.Callback):
     caption, rate and PSNR, to `{run_dir}/pictures/{dataset}/{name}.png`. In validation comparisons go to the
     logger as `val/{dataset}/reconstructions`, where it takes pictures (W&B, TensorBoard). `name` keeps its
     suffix unless that is `.png`.
+
+    Where the steps return outputs of several decoders, the series takes the place of the data set in these names.
 
     "First images" are the first ones of the dataset in its order, also with several processes; pictures in
     the logger are the first ones of rank 0.
@@ -58,30 +60,33 @@ class Reconstructions(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Write files."""
-        self._write(trainer, outputs)
+        for output in outputs_of(outputs):
+            self._write(trainer, output)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Write files."""
-        self._write(trainer, outputs)
+        for output in outputs_of(outputs):
+            self._write(trainer, output)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Keep the first pictures of each dataset."""
-        if trainer.sanity_checking or not trainer.is_global_zero or not _picture_loggers(trainer):
+        if trainer.sanity_checking or not trainer.is_global_zero or not picture_loggers(trainer):
             return
-        panels = self._panels.setdefault(outputs["dataset"], [])
-        for i, name in enumerate(outputs["name"][: self.log_images - len(panels)]):
-            panels.append((name, draw_panel(outputs, i)))
+        for output in outputs_of(outputs):
+            panels = self._panels.setdefault(output["dataset"], [])
+            for i, name in enumerate(output["name"][: self.log_images - len(panels)]):
+                panels.append((name, draw_panel(output, i)))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hand the pictures to the loggers."""
         for dataset, panels in self._panels.items():
             key = metric_key("val", dataset, RECONSTRUCTIONS)
             names, pictures = [name for name, _ in panels], [picture for _, picture in panels]
-            for logger in _picture_loggers(trainer):
+            for logger in picture_loggers(trainer):
                 if isinstance(logger, WandbLogger):
                     logger.log_image(key, pictures, step=trainer.global_step, caption=names)
                 else:
@@ -115,5 +120,6 @@ def draw_panel(output: StepOutput, i: int) -> Image.Image:
     return comparison(to_picture(image), to_picture(x_hat), figures, caption)
 
 
-def _picture_loggers(trainer: L.Trainer) -> list[WandbLogger | TensorBoardLogger]:
+def picture_loggers(trainer: L.Trainer) -> list[WandbLogger | TensorBoardLogger]:
+    """The trainer's loggers that take pictures."""
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger | TensorBoardLogger)]

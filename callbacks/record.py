@@ -10,10 +10,11 @@ from callbacks.metric import MetricCallback
 from callbacks.metrics.value import NotAvailable
 from callbacks.names import BPP, DECODE_MS, ENCODE_MS, MS_SSIM, PSNR
 from callbacks.per_image import PerImageMetric
+from lightning_modules.step_output import Decoder
 
 SCHEMA = 1
-IDENTITY = ("codec", "lambda", "weights", "setting")
-"""Records that differ in these are results of different things."""
+IDENTITY = ("codec", "lambda", "weights")
+"""Records that differ in these are results of different things; of codecs without weights, also in `setting`."""
 
 COMPRESSAI_NAMES = {
     PSNR: ("psnr-rgb", 1.0),
@@ -31,15 +32,18 @@ def build_record(
     metrics: list[MetricCallback],
     identity: Mapping[str, Any],
     origin: Mapping[str, Any],
+    decoder: Decoder | None = None,
 ) -> dict[str, Any]:
     """The record of one dataset as plain values (see `ResultRecord`).
 
     Args:
-        dataset: its name.
+        dataset: its name, by which the figures are kept: with several decoders that of the series.
         images: image name -> row without figures.
         metrics: the callbacks that hold the figures.
         identity: from the module's `result_identity`.
         origin: `checkpoint`, `device`, `versions`, `git`, `config`, `created`.
+        decoder: which of several decoders; the record is then one of the data set proper, `setting` gets the
+            decoder's name, and `decoder` its name and realism.
     """
     mean: dict[str, float] = {}
     not_available: dict[str, str] = {}
@@ -61,15 +65,20 @@ def build_record(
         theirs, factor = COMPRESSAI_NAMES.get(name, (name, 1.0))
         if math.isfinite(value):
             results[theirs] = [factor * value]
+    settled: dict[str, Any] = {"setting": None, **identity}
+    place = dataset
+    if decoder is not None:
+        settled["setting"] = {**(settled["setting"] or {}), "decoder": decoder.name}
+        settled["decoder"] = {"name": decoder.name, "realism": decoder.realism}
+        place = f"{decoder.dataset}, decoder {decoder.name}"
     return plain(
         {
             "schema": SCHEMA,
             "name": identity["codec"],
-            "description": f"{setting_in_words(identity)} on {dataset}, bits of real files",
+            "description": f"{setting_in_words(identity)} on {place}, bits of real files",
             "results": results,
-            "setting": None,
-            **identity,
-            "dataset": dataset,
+            **settled,
+            "dataset": dataset if decoder is None else decoder.dataset,
             "mean": mean,
             "not_available": not_available,
             "protocols": protocols,
@@ -100,12 +109,14 @@ def conflict(folder: Path, identity: Mapping[str, Any]) -> str | None:
 
     Args:
         folder: `{run_dir}/results`; it need not exist.
-        identity: codec, lambda and weights of the model.
+        identity: codec, lambda and weights of the model, and the setting of a codec without weights. Weights belong
+            to one setting; what records of the same weights differ in is the decoder.
     """
+    keys = IDENTITY if identity.get("weights") is not None else (*IDENTITY, "setting")
     for path in sorted(folder.glob("*.json")):
         try:
             existing = json.loads(path.read_text(encoding="utf-8"))
-            both = [(key, existing.get(key), identity.get(key)) for key in IDENTITY]
+            both = [(key, existing.get(key), identity.get(key)) for key in keys]
             differing = [f"{key} {theirs!r}" for key, theirs, mine in both if theirs != mine]
             if "codec" not in existing:
                 raise KeyError("codec")

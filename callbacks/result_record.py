@@ -1,21 +1,22 @@
 """One JSON file per tested dataset: the result, and all that is needed to trust or repeat it."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import lightning as L
-from rich.console import Console
-from rich.table import Table
 
 from callbacks import provenance
 from callbacks.gather import all_gather_rows
 from callbacks.metric import MetricCallback
-from callbacks.record import build_record, conflict, plain, setting_in_words, to_json
+from callbacks.record import build_record, conflict, plain, to_json
+from callbacks.result_table import print_table
 from callbacks.run_files import png_path
 from callbacks.save_config import SaveRunConfig
 from lightning_modules.files import write_atomically
+from lightning_modules.step_output import Decoder, StepOutput, outputs_of
 
 
 class Identifiable(Protocol):
@@ -24,8 +25,8 @@ class Identifiable(Protocol):
     def result_identity(self) -> dict[str, Any]:
         """`codec` (str), `lambda` (float or None), `weights` (hex or None), `parameters` (part -> count).
 
-        Also `kmacs_per_pixel` (part -> float) where it is known, and for classical codecs `setting`: plain values,
-        first the one that trades rate for quality.
+        Also `kmacs_per_pixel` (part -> float) where it is known, and for codecs without lambda `setting`: plain
+        values, first the one that trades rate for quality. Further keys go into the record as they are.
         """
 
 
@@ -36,16 +37,22 @@ class ResultExistsError(RuntimeError):
 class ResultRecord(L.Callback):
     """Writes `{run_dir}/results/{dataset}.json` at the end of a test, and prints a table of the means.
 
+    Where the steps return outputs of several decoders, each series has a file, `{run_dir}/results/{series}.json`, and
+    each data set one table with a column per decoder.
+
     The file reads as one of CompressAI's published result files (`name`, `description`, `results`:
     CompressAI's metric names -> one-element lists, times in seconds, MS-SSIM not in dB), so
     `python -m compressai.utils.plot` draws it. Beside these keys it holds:
 
     - `schema`: 1; `created`: ISO 8601, UTC.
     - `codec`, `lambda`, `weights` (fingerprint), `parameters` (part -> count), `kmacs_per_pixel` (part ->
-      thousands of multiply-accumulates), `setting` (of classical codecs): from `pl_module.result_identity()`.
-    - `dataset`; `images`: one row per image, sorted by name, with `name`, `caption`, `width`, `height`
-      (pixels), `file_bytes`, every figure, `original` (the source file) and `reconstruction` (path from this
-      file, or null where none was written).
+      thousands of multiply-accumulates), `setting` (of codecs without λ): from `pl_module.result_identity()`.
+    - `decoder`: `name` and `realism` (0 least error, 1 most), of codecs with several decoders alone; `setting`
+      then holds the name too, as `decoder`.
+    - `dataset` (with several decoders the data set proper, not the series); `images`: one row per image, sorted by
+      name, with `name`, `caption`, `label` (where the data has classes), `width`, `height` (pixels), `file_bytes`
+      (null where one file holds all images), every figure, `original` (the source file) and `reconstruction` (path
+      from this file, or null where none was written).
     - `mean`: figure -> mean over the images that have it; `not_available`: figure -> why it has no mean, or
       on which share of the images it could not be measured.
     - `protocols`: figure -> unit, direction and what exactly was computed, on how many samples.
@@ -60,9 +67,9 @@ class ResultRecord(L.Callback):
     (`float()` reads them), figures that are not available are null, and `results` leaves out means that are
     not finite.
 
-    A run directory belongs to one model. Where `results/` holds a record with another codec, λ, setting or
-    weights, the test is refused before it starts; a record of the same ones is replaced. With
-    `trainer.fast_dev_run` nothing is written.
+    A run directory belongs to one model. Where `results/` holds a record with another codec, λ or weights (of codecs
+    without weights: another setting), the test is refused before it starts; a record of the same ones is replaced.
+    With `trainer.fast_dev_run` nothing is written.
 
     Args:
         overwrite: replace records of other models too.
@@ -71,6 +78,7 @@ class ResultRecord(L.Callback):
     def __init__(self, overwrite: bool = False) -> None:
         self.overwrite = overwrite
         self._rows: list[dict[str, Any]] = []
+        self._decoders: dict[str, Decoder] = {}
         self._loaded: dict[str, Any] = {}
         self._identity: dict[str, Any] = {}
 
@@ -87,7 +95,7 @@ class ResultRecord(L.Callback):
             ResultExistsError: the run directory holds another model's record and `overwrite` is false.
             ValueError: two metric callbacks report the same figure.
         """
-        self._rows = []
+        self._rows, self._decoders = [], {}
         names = [callback.name for callback in _metrics(trainer)]
         if again := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"several metric callbacks report {', '.join(sorted(again))}; keep one of each")
@@ -104,59 +112,57 @@ class ResultRecord(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Note what is known of each image."""
-        height, width = outputs["image"].shape[-2:]
-        unknown = [None] * len(outputs["name"])
-        columns = (outputs["name"], outputs.get("caption", unknown), outputs.get("path", unknown))
-        for name, caption, source, bits in zip(*columns, outputs["bits"].tolist(), strict=True):
-            row = {
-                "name": name,
-                "caption": caption,
-                "width": width,
-                "height": height,
-                "file_bytes": round(bits / 8),
-                "original": None if source is None else provenance.portable(source),
-            }
-            self._rows.append({"dataset": outputs["dataset"], **row})
+        for output in outputs_of(outputs):
+            if "decoder" in output:
+                self._decoders[output["dataset"]] = output["decoder"]
+            self._rows += _rows(output)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather, write, print."""
         rows = sorted(all_gather_rows(self._rows), key=lambda row: (row["dataset"], row["name"]))
-        self._rows = []
+        decoders = dict(all_gather_rows(list(self._decoders.items())))
+        self._rows, self._decoders = [], {}
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         origin = _origin(trainer, pl_module, self._loaded)
-        for dataset in dict.fromkeys(row["dataset"] for row in rows):
-            images: dict[str, dict[str, Any]] = {}
-            for row in rows:
-                if row["dataset"] == dataset:
-                    images.setdefault(row["name"], {key: row[key] for key in row if key != "dataset"})
+        written_records: dict[str, list[tuple[dict[str, Any], Path]]] = defaultdict(list)
+        by_dataset: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        for row in rows:
+            by_dataset[row.pop("dataset")].setdefault(row["name"], row)
+        # Decoders stand in the order in which the module names them.
+        for dataset in [*decoders, *(name for name in by_dataset if name not in decoders)]:
+            images, decoder = by_dataset[dataset], decoders.get(dataset)
             for name, row in images.items():
                 picture = png_path(Path("reconstructions"), dataset, name)
                 written = (_folder(trainer).parent / picture).is_file()
                 row["reconstruction"] = str(Path("..") / picture) if written else None
-            record = build_record(dataset, images, _metrics(trainer), self._identity, origin)
+            record = build_record(dataset, images, _metrics(trainer), self._identity, origin, decoder)
             path = _folder(trainer) / f"{dataset}.json"
             text = to_json(record)
             write_atomically(path, lambda draft, text=text: draft.write_text(text, encoding="utf-8"))  # type: ignore[misc]
-            print_table(record, path)
+            written_records[record["dataset"]].append((record, path))
+        for of_dataset in written_records.values():
+            print_table(of_dataset)
 
 
-def print_table(record: Mapping[str, Any], path: Path) -> None:
-    """Print the means of a record with their units, and where the record is."""
-    view = Table("figure", "mean", "unit")
-    view.columns[1].justify = "right"
-    arrows = {True: " ↑", False: " ↓", None: ""}
-    for name in {**record["mean"], **record["not_available"]}:
-        protocol = record["protocols"][name]
-        mean = record["mean"].get(name)
-        shown = "not available" if mean is None else f"{float(mean):.4f}"
-        view.add_row(name + arrows[protocol["higher_is_better"]], shown, protocol["unit"])
-    console = Console(highlight=False, markup=False)
-    console.print(
-        f"{record['codec']}, {setting_in_words(record)}, {record['dataset']} ({len(record['images'])} images)"
-    )
-    console.print(view)
-    console.print(str(path), soft_wrap=True)  # in one piece, to be copied
+def _rows(output: StepOutput) -> Iterator[dict[str, Any]]:
+    """A row per image, without its figures."""
+    height, width = output["image"].shape[-2:]
+    unknown = [None] * len(output["name"])
+    sizes = unknown if output.get("shared_file") else [round(bits / 8) for bits in output["bits"].tolist()]
+    labels = output["label"].tolist() if "label" in output else unknown
+    columns = (output["name"], output.get("caption", unknown), output.get("path", unknown), labels, sizes)
+    for name, caption, source, label, file_bytes in zip(*columns, strict=True):
+        yield {
+            "dataset": output["dataset"],
+            "name": name,
+            "caption": caption,
+            **({} if label is None else {"label": label}),
+            "width": width,
+            "height": height,
+            "file_bytes": file_bytes,
+            "original": None if source is None else provenance.portable(source),
+        }
 
 
 def _folder(trainer: L.Trainer) -> Path:

@@ -17,10 +17,10 @@ OptimizerName = Literal["rmsprop", "adam"]
 
 
 def optimizer_of(name: OptimizerName, parameters: Sequence[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-    """RMSprop with torch's defaults (appendix B.1, Yan et al.'s code), or Adam with β = (0.5, 0.9)."""
+    """RMSprop with torch's defaults (appendix B.1, Yan et al.'s code), or Adam with β = (0, 0.9)."""
     if name == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=learning_rate)
-    return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.9))
+    return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.0, 0.9))
 
 
 def stage1_loss(codec: DigitCodec, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:

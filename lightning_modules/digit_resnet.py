@@ -85,7 +85,7 @@ def describe(network: ResNet) -> dict[str, Any]:
     return {"name": NAME, "classes": network.fc.out_features, "sha": weights_digest(network.state_dict())}
 
 
-def load_classifier(path: str | Path, setting: str = "the path of the digit classifier") -> LoadedClassifier:
+def load_classifier(path: str | Path, setting: str = "path") -> LoadedClassifier:
     """Rebuild a classifier from what its checkpoint says of it, on the CPU, in eval mode and without gradients.
 
     Args:

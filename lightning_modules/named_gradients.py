@@ -8,7 +8,6 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 
 def step_on(module: L.LightningModule, optimizer: LightningOptimizer, loss: Tensor, *, counted: bool) -> None:
@@ -33,9 +32,10 @@ def step_on(module: L.LightningModule, optimizer: LightningOptimizer, loss: Tens
     parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = list(torch.autograd.grad(loss, parameters))
     if trainer.world_size > 1:
-        flat = trainer.strategy.reduce(parameters_to_vector(gradients), reduce_op="mean")
+        flat = trainer.strategy.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op="mean")
         assert isinstance(flat, Tensor)
-        vector_to_parameters(flat, gradients)
+        parts = flat.split([g.numel() for g in gradients])
+        gradients = [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     if counted:

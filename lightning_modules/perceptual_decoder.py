@@ -23,7 +23,7 @@ from lightning_modules.named_gradients import refuse_loss_scaling, step_on
 MIX = 1
 """Purpose of the random numbers that place the gradient penalty; see `keyed_noise`."""
 FURTHER = 16
-"""First purpose of the noise in further critic steps of a batch."""
+"""First purpose of the random numbers of further critic steps, which take two each."""
 
 
 @dataclass
@@ -35,18 +35,19 @@ class AdversarialTraining:
         start: Weights that g2 begins with: "g1" copies the MSE decoder and begins with its inputs for noise at a tenth
             of their random weights, so that g2 knows code and label from its first step; "random" is the paper's
             silence taken literally, and learns the label late.
-        learning_rate: Of g2. Yan et al.'s code has 1e-4; the paper prints 1e-3, with which critics were seen to blow
-            up (see configs/model/paper_literal.yaml).
-        critic_learning_rate: Of the critic: 1e-3 in Yan et al.'s code, 1e-2 in the paper.
-        optimizer: Of both; the paper's is RMSprop.
-        critic_steps: Critic steps per batch, each with noise of its own; g2 takes one, on the noise of the last.
+        learning_rate: Of g2. The paper prints 1e-3, Yan et al.'s code has 1e-4, both with RMSprop.
+        critic_learning_rate: Of the critic: 1e-2 in the paper, 1e-3 in Yan et al.'s code, with which critics were seen
+            to blow up or to swing.
+        optimizer: Of both. The paper's is RMSprop; within a CPU's budget Adam with β = (0, 0.9) got further.
+        critic_steps: Critic steps per batch (1 in Yan et al.'s code), each with noise of its own; g2 takes one, on the
+            noise of the last.
         penalty: Weight of the gradient penalty.
         separate_penalty: Take the penalty in an optimiser step of its own after that of the distance, as Yan et al.'s
             code does.
-        mismatch: Weight of further fakes for the critic: real images beside the code and label of another image of
-            the batch, so that it looks at the condition. 0 leaves them out.
-        mismatch_epochs: Epochs of stage 2, from its start, in which they are the only fakes and g2 waits (Yan et
-            al.'s code: 1).
+        critic_warmup: Batches at the start of stage 2 in which the critic learns and g2 waits. An untrained critic
+            swings, and drives g2 away from g1 before its scores mean anything; Yan et al.'s code takes an epoch.
+        mismatch: Weight of scoring real images above themselves beside the code and label of another image of the batch
+            (Yan et al.'s code: in its first epoch), which keeps the critic looking at the condition; 0 leaves it out.
         lambda_xhat: Weight of MSE(g2, g1) in g2's loss: 0 in the paper and Yan et al. (2021); later code of both
             groups has it.
         ema_decay: Of the average of g2's weights and statistics, which is what is measured and saved as g2.
@@ -56,24 +57,26 @@ class AdversarialTraining:
 
     noise_dim: int | None = None
     start: Literal["g1", "random"] = "g1"
-    learning_rate: float = 1e-4
-    critic_learning_rate: float = 1e-3
-    optimizer: OptimizerName = "rmsprop"
-    critic_steps: int = 1
+    learning_rate: float = 3e-4
+    critic_learning_rate: float = 5e-4
+    optimizer: OptimizerName = "adam"
+    critic_steps: int = 2
     penalty: float = 10.0
     separate_penalty: bool = False
-    mismatch: float = 0.0
-    mismatch_epochs: int = 0
+    critic_warmup: int = 150
+    mismatch: float = 1.0
     lambda_xhat: float = 0.0
     ema_decay: float = 0.999
     milestones: tuple[int, ...] = (50,)
     decay: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("critic_steps", "noise_dim", "mismatch_epochs"):
+        for name in ("critic_steps", "noise_dim", "critic_warmup"):
             value, least = getattr(self, name), int(name == "critic_steps")
             if value is not None and value < least:
                 raise ValueError(f"adversarial.{name} is {value}: set it to {least} or more")
+        if self.mismatch < 0:
+            raise ValueError(f"adversarial.mismatch is {self.mismatch}: it is a weight, 0 or more")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"adversarial.ema_decay is {self.ema_decay}: it is a share, from 0 to below 1")
 
@@ -110,6 +113,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         self.ema = AveragedModel(self.g2, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         # In the checkpoint, so that a resumed run does not begin the stage again.
         self.register_buffer("second_stage", torch.tensor(False))
+        self.register_buffer("second_stage_batches", torch.tensor(0))
 
     def trained_g2(self) -> PerceptualDecoder | None:
         """The averaged g2, from the start of stage 2 on."""
@@ -189,29 +193,28 @@ class PerceptualDecoderModule(DecoderSeriesModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Critic, then g2, then its average."""
         g2_optimizer, critic_optimizer = self._as_list(self.optimizers())[-2:]
-        self.second_stage_step(batch, g2_optimizer, critic_optimizer, epoch=self.current_epoch)
+        self.second_stage_step(batch, g2_optimizer, critic_optimizer)
 
-    def second_stage_step(self, batch: Any, g2_optimizer: Any, critic_optimizer: Any, epoch: int) -> None:
+    def second_stage_step(self, batch: Any, g2_optimizer: Any, critic_optimizer: Any) -> None:
         """One batch of stage 2.
 
         Args:
             batch: Images, labels and keys.
             g2_optimizer: Of g2.
             critic_optimizer: Of the critic.
-            epoch: Counted from the start of the stage.
         """
         a, x, keys = self.adversarial, batch["image"], batch["key"]
         with torch.no_grad():
             read = self.codec.embedded(self.codec.quantise(x), self.codec.side_information(batch))
-        waiting = epoch < a.mismatch_epochs
+        other = self._conditions_of_others(read) if a.mismatch else None
         picture = self._draw(read, keys, NOISE)
         for again in range(1, a.critic_steps):
             with torch.no_grad():
                 fake = self._draw(read, keys, FURTHER + 2 * again)
-            self._critic_step(critic_optimizer, x, fake, read, keys, FURTHER + 2 * again + 1, waiting)
-        figures = self._critic_step(critic_optimizer, x, picture.detach(), read, keys, MIX, waiting)
-        if waiting:
-            # g2 takes its step, by nothing: the batch is counted, and its average stays.
+            self._critic_step(critic_optimizer, x, fake, read, other, keyed_uniform(keys, 1, FURTHER + 2 * again + 1))
+        figures = self._critic_step(critic_optimizer, x, picture.detach(), read, other, keyed_uniform(keys, 1, MIX))
+        if self.second_stage_batches < a.critic_warmup:
+            # A step of zero, so that the batch is counted.
             step_on(self, g2_optimizer, 0 * picture.sum(), counted=True)
         else:
             loss = -self._score(picture, read)
@@ -221,6 +224,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
                 loss = loss + a.lambda_xhat * F.mse_loss(picture, x_mse.float())
             step_on(self, g2_optimizer, loss, counted=True)
             self.ema.update_parameters(self.g2)
+        self.second_stage_batches += 1
         with torch.no_grad():
             figures["mse_g2"] = F.mse_loss(picture, x)
         self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})
@@ -236,24 +240,29 @@ class PerceptualDecoderModule(DecoderSeriesModule):
             return self.critic(picture, read.float()).mean()
 
     def _critic_step(
-        self, optimizer: Any, x: Tensor, fake: Tensor, read: Tensor, keys: Tensor, mix: int, waiting: bool
+        self, optimizer: Any, x: Tensor, fake: Tensor, read: Tensor, other: Tensor | None, mix: Tensor
     ) -> dict[str, Tensor]:
         a = self.adversarial
-        # Another image's condition: that of the next one in the batch.
-        other = read.roll(1, 0)
         with torch.autocast(x.device.type, enabled=False):
             gap = wasserstein_gap(self.critic, x, fake, read)
-            if waiting:
-                gap = self.critic(x, read).mean() - self.critic(x, other).mean()
             loss = -gap
-            if a.mismatch and not waiting:
+            if other is not None:
                 loss = loss - a.mismatch * (self.critic(x, read).mean() - self.critic(x, other).mean())
         if a.separate_penalty:
             step_on(self, optimizer, loss, counted=False)
             loss = torch.zeros_like(loss)
-        penalty = gradient_penalty(self.critic, x, fake, read, keyed_uniform(keys, 1, mix))
+        penalty = gradient_penalty(self.critic, x, fake, read, mix)
         step_on(self, optimizer, loss + a.penalty * penalty, counted=False)
         return {"wasserstein": gap, "penalty": penalty}
+
+    def _conditions_of_others(self, read: Tensor) -> Tensor:
+        """For each image the condition of the one before it in the batch of all processes, dealt out in turn."""
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        if world == 1:
+            return read.roll(1, 0)
+        everything = self.all_gather(read)
+        assert isinstance(everything, Tensor)
+        return everything.transpose(0, 1).flatten(0, 1).roll(1, 0)[rank::world]
 
     @staticmethod
     def _as_list(one_or_many: Any) -> list[Any]:

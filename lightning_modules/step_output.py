@@ -38,8 +38,8 @@ class StepOutput(TypedDict):
     """float32 (B, C, H, W): the reconstruction, clamped to [0, 1] and rounded to multiples of 1/255. This is the
     only place where rounding happens; metrics must not round again."""
     bits: Tensor
-    """float64 (B,): size of the file in bits (test, predict), or of its likelihood estimate (validate). Of a file that
-    all images share, each has an equal part, which need not be whole."""
+    """float64 (B,): size of the file in bits (test, predict), or of its likelihood estimate (validate). Of a file
+    that all images share, each has an equal part, which need not be whole."""
     likelihood_bits: dict[str, Tensor]
     """-log2 likelihood per latent ("y", "z"; "code", "label"), each float64 (B,)."""
     decoder: NotRequired[Decoder]

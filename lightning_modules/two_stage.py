@@ -74,9 +74,7 @@ class TwoStageModule(PerceptualDecoderModule):
         if self.current_epoch >= self.stage1_epochs:
             if not bool(self.second_stage):
                 self.begin_second_stage()
-            self.second_stage_step(
-                batch, g2_optimizer, critic_optimizer, epoch=self.current_epoch - self.stage1_epochs
-            )
+            self.second_stage_step(batch, g2_optimizer, critic_optimizer)
             return
         loss, figures = stage1_loss(self.codec, batch)
         step_on(self, codec_optimizer, loss, counted=True)

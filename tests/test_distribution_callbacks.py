@@ -172,7 +172,8 @@ class TestSharing:
     def test_memory_is_freed(self, tmp_path):
         metric = Fid(RandomFeatures(6))
         run_test(tmp_path, metric)
-        assert not metric.store._buffers and metric.store._gathered is None and metric.store._latest is None
+        store = metric.store
+        assert not store._buffers and not store._latest and store._gathered is None and store._originals is None
 
 
 class TestPatchFid:

@@ -6,7 +6,8 @@ extractors share one network and one pass.
 
 from callbacks.extractors.base import FeatureExtractor
 from callbacks.extractors.clip_vision import ClipVision
+from callbacks.extractors.digit_features import DigitFeatures
 from callbacks.extractors.inception import Inception
 from callbacks.extractors.random_features import RandomFeatures
 
-__all__ = ["ClipVision", "FeatureExtractor", "Inception", "RandomFeatures"]
+__all__ = ["ClipVision", "DigitFeatures", "FeatureExtractor", "Inception", "RandomFeatures"]

@@ -46,7 +46,8 @@ def _stack(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: int, laye
         if i < len(layers) - 1:
             modules += [SharedBatchNorm2d(layer.channels), nn.ReLU(inplace=True)]
         channels = layer.channels
-    return nn.Sequential(*modules)
+    # The faster layout for narrow layers on CPUs, and on tensor cores.
+    return nn.Sequential(*modules).to(memory_format=torch.channels_last)
 
 
 def encoder(variant: Variant, width: int, bits: int) -> nn.Sequential:
@@ -116,7 +117,8 @@ def copy_decoder(source: nn.Sequential, target: nn.Sequential) -> None:
 class DigitCritic(nn.Module):
     """D(x, c) of Yan et al.'s code: how real an image looks beside its condition, unbounded.
 
-    No normalisation: the gradient penalty is per sample, which batch statistics would mix.
+    No normalisation: the gradient penalty is per sample, which batch statistics would mix. Weights start as torch
+    draws them: with N(0, 0.02²) and nothing that normalises, scores would begin at zero and stay there for long.
 
     Args:
         condition_channels: Of c: code and one-hot label, or the label alone; 0 for an unconditional critic.
@@ -134,11 +136,7 @@ class DigitCritic(nn.Module):
         self.head = nn.Sequential(
             nn.LeakyReLU(0.2), nn.Conv2d(256 if condition_channels else 128, 64, 1), nn.LeakyReLU(0.2), nn.Conv2d(64, 1, 1)
         )
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, 0.0, 0.02)
-                assert layer.bias is not None
-                nn.init.zeros_(layer.bias)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """Scores (B,) of images (B, 1, 32, 32) under conditions (B, C, 1, 1), None if C = 0."""

@@ -81,8 +81,8 @@ class DigitCodec(ConditionalCodec):
     """f, g1 and H(M|Y) for images of 32x32 with one channel.
 
     f sees the image alone; Y, one-hot, stands beside the code after rounding. A file holds any number of digits, as one
-    picture of height 32 N: labels first, then codes, in one rANS stream. A single digit of 4.3 bits takes the stream's
-    least, 32 bits, and 16 bytes of header; a test set costs its cross-entropy.
+    picture of height 32 N: labels first, then codes, in one rANS stream. A single digit of 4.3 bits takes 21 bytes: the
+    stream's least, 8, and 13 around it. A test set costs its cross-entropy.
 
     Args:
         bits: Length b of the binary code. It is not the rate: the paper's codecs with Y have 1, 4, 8, 12 and 16, those

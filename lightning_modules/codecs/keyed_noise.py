@@ -37,7 +37,8 @@ def hashes(keys: Tensor, count: int, purpose: int) -> Tensor:
     Returns:
         int64 (B, count).
     """
-    seeds = mix(mix(keys + _GOLDEN) + purpose * _GOLDEN)
+    salt = torch.tensor(purpose, device=keys.device) * _GOLDEN  # a tensor wraps around where an int would grow
+    seeds = mix(mix(keys + _GOLDEN) + salt)
     positions = torch.arange(1, count + 1, device=keys.device)
     return mix(seeds[:, None] + positions * _GOLDEN)
 

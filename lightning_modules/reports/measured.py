@@ -51,6 +51,8 @@ def measured_point(path: Path, record: Mapping[str, Any]) -> Point:
         _check_protocol(path, record, figure)
     if BPP not in mean:
         raise ReportError(f"{path} has no mean 'bpp'; test again with callbacks.Bpp among trainer.callbacks")
+    if "decoder" in record:
+        _check_decoder(path, record)
     pictures = _pictures(path, record)
     rate = math.fsum(picture.figures[BPP] for picture in pictures) / len(pictures)
     if not math.isclose(mean[BPP], rate, rel_tol=TOLERANCE):
@@ -110,6 +112,15 @@ def _check_protocol(path: Path, record: Mapping[str, Any], figure: str) -> None:
     _get(path, protocol, "higher_is_better", bool, type(None), where=where)
 
 
+def _check_decoder(path: Path, record: Mapping[str, Any]) -> None:
+    decoder = _get(path, record, "decoder", dict)
+    name = _get(path, decoder, "name", str, where="'decoder'")
+    as_number(path, "decoder.realism", _get(path, decoder, "realism", Real, where="'decoder'"))
+    # Curves are told apart by their settings: without this the points of all decoders would make one.
+    if (record.get("setting") or {}).get("decoder") != name:
+        raise ReportError(f"{path}: 'decoder' is {name!r}, but 'setting' says otherwise; test again to replace it")
+
+
 def _pictures(path: Path, record: Mapping[str, Any]) -> tuple[Picture, ...]:
     rows = _get(path, record, "images", list)
     if not rows:
@@ -120,9 +131,12 @@ def _pictures(path: Path, record: Mapping[str, Any]) -> tuple[Picture, ...]:
             raise ReportError(f"{path}: images[{i}] is {row!r:.80}; it should be a row of figures")
         name = _get(path, row, "name", str, where=f"images[{i}]")
         where = f"image {name!r}"
-        for key in ("width", "height", "file_bytes"):
-            if _get(path, row, key, int, where=where) <= 0:
-                raise ReportError(f"{path}: {key!r} of {where} is {row[key]}; it should be positive")
+        # Images that share one file have no size of their own.
+        kinds = {"width": (int,), "height": (int,), "file_bytes": (int, type(None))}
+        for key, allowed in kinds.items():
+            value = _get(path, row, key, *allowed, where=where)
+            if value is not None and value <= 0:
+                raise ReportError(f"{path}: {key!r} of {where} is {value}; it should be positive")
         values = {
             figure: as_number(path, f"{figure} of {where}", row[figure])
             for figure in record["protocols"]

@@ -1,0 +1,1 @@
+"""The reproduction report of the digits experiments, made from result records alone."""

@@ -1,0 +1,68 @@
+"""The page of the digits report as GitHub reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from lightning_modules.reports.digits.section import Section
+from lightning_modules.reports.table import Cell, Column, Missing, Table
+
+HEADINGS = ("#", "##", "###")
+
+
+def shown(cell: Cell, column: Column) -> str:
+    """A cell in the digits of its column; "n/a" where the number is missing."""
+    if isinstance(cell, Missing):
+        return "n/a"
+    if isinstance(cell, str):
+        return cell
+    text = f"{cell:.{column.digits}f}"
+    return (text if float(text) else text.lstrip("-")).replace("-", "−")
+
+
+def table_text(table: Table, csv: str) -> list[str]:
+    """Lines of a table: caption with a link to the CSV, rows, the reasons of missing numbers, notes."""
+    reasons: dict[str, int] = {}
+    lines = [f"{table.caption} ([CSV]({csv}))", "", _row(table.header)]
+    lines.append("|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|")
+    for row in table.rows:
+        cells = []
+        for cell, column in zip(row, table.columns, strict=True):
+            mark = f" [{reasons.setdefault(cell.reason, len(reasons) + 1)}]" if isinstance(cell, Missing) else ""
+            cells.append(shown(cell, column) + mark)
+        lines.append(_row(cells))
+    lines.append("")
+    notes = (*(f"[{number}] {reason}" for reason, number in reasons.items()), *table.notes)
+    return [*lines, *(f"- {note}" for note in notes), ""] if notes else lines
+
+
+def section_text(section: Section, csvs: Mapping[str, str], pictures: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines of a section.
+
+    Args:
+        section: It.
+        csvs: Table name -> address of its CSV.
+        pictures: Name of a figure -> addresses of its files, the PNG first.
+    """
+    lines = [f"{HEADINGS[2]} {section.title}", ""]
+    for paragraph in section.text:
+        lines += [paragraph, ""]
+    for table in section.tables:
+        lines += table_text(table, csvs[table.name])
+    for picture in section.shown:
+        png, *others = pictures[picture.name]
+        lines += [f"![{_escape(picture.alt)}]({png})", ""]
+        links = " ".join(f"[{PurePosixPath(other).suffix.lstrip('.').upper()}]({other})" for other in others)
+        lines += [f"{picture.alt}. {links}".strip(), ""]
+    if section.remarks:
+        lines += [*(f"- {remark}" for remark in section.remarks), ""]
+    return lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "(").replace("]", ")")

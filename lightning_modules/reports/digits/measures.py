@@ -1,0 +1,101 @@
+"""The figures that the digits report shows, and what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from callbacks.names import ACCURACY, CONFID, CONFID_FLOOR, FID, MSE
+from lightning_modules.reports.digits.results import Result
+from lightning_modules.reports.model import Figure
+from lightning_modules.reports.table import Cell, Column, Missing
+
+PRINTED = {MSE: 1.0, CONFID: 1.0, FID: 1.0, ACCURACY: 100.0}
+"""Figures of the paper's tables -> factor to our unit (the paper prints accuracy as a share)."""
+DIGITS = {MSE: 4, CONFID: 2, FID: 2, ACCURACY: 2}
+
+_MSE = Figure(MSE, "MSE", "", False)
+_ACCURACY = Figure(ACCURACY, "accuracy", "%", True)
+
+
+def base_of(figure: Figure) -> str:
+    """The paper's name of a figure: "fid" of "fid_digits_resnet18"."""
+    return next(name for name in PRINTED if figure.name == name or figure.name.startswith(f"{name}_"))
+
+
+def figures_of(results: Iterable[Result]) -> list[Figure]:
+    """MSE, ConFID, FID, accuracy in the order of Table 1; ConFID and FID once for each extractor in the records."""
+    results = list(results)
+    known = {name for result in results for name in (*result.point.figures, *result.point.missing)}
+    figures = [_MSE]
+    for base, title in ((CONFID, "ConFID"), (FID, "FID")):
+        figures += [
+            Figure(name, f"{title} ({name.removeprefix(base).lstrip('_') or 'Inception'} features)", "", False)
+            for name in sorted(known)
+            if (name == base or name.startswith(f"{base}_")) and not _beside(name)
+        ]
+    return [*figures, _ACCURACY]
+
+
+def of_base(figures: Iterable[Figure], base: str) -> list[Figure]:
+    """The figures that are the paper's `base` with some extractor."""
+    return [figure for figure in figures if base_of(figure) == base]
+
+
+def column(figure: Figure) -> Column:
+    """The column of a figure in a table."""
+    return Column(figure.title, figure.unit, figure.higher_is_better, DIGITS[base_of(figure)])
+
+
+def printed_column(base: str) -> Column:
+    """The column of the paper's figures beside it."""
+    title, unit, higher = {
+        MSE: ("MSE", "", False),
+        CONFID: ("ConFID", "", False),
+        FID: ("FID", "", False),
+        ACCURACY: ("accuracy", "%", True),
+    }[base]
+    return Column(f"{title}, paper", unit, higher, DIGITS[base])
+
+
+def cell(result: Result | None, figure: str, absent: str) -> Cell:
+    """A mean, or why there is none; `absent` where there is no record at all."""
+    if result is None:
+        return Missing(absent)
+    value = result.value(figure)
+    return Missing(result.why_missing(figure)) if value is None else value
+
+
+def notes_on(results: Iterable[Result], figures: Iterable[Figure]) -> tuple[str, ...]:
+    """The floor of ConFID, its number of images, and the ceiling of accuracy."""
+    results, notes = list(results), []
+    for figure in of_base(figures, CONFID):
+        floor = CONFID_FLOOR + figure.name.removeprefix(CONFID)
+        values = [value for result in results if (value := result.value(floor)) is not None]
+        if values:
+            notes.append(
+                f"{figure.title} between random halves of the originals of each class, at half the images, is "
+                f"{_range(values, 2)}: that much is bias."
+            )
+        samples = {
+            counted
+            for result in results
+            if figure.name in result.point.figures and result.point.record is not None
+            for counted in [result.point.record["protocols"][figure.name].get("samples")]
+            if counted is not None
+        }
+        if samples:
+            notes.append(f"{figure.title} is over {_range(sorted(samples), 0)} images of all classes.")
+    ceilings = [value for result in results if (value := result.value(f"{ACCURACY}_original")) is not None]
+    if ceilings:
+        notes.append(f"The classifier is right on {_range(ceilings, 2)} % of the originals.")
+    return tuple(notes)
+
+
+def _beside(name: str) -> bool:
+    # The floor stands in the notes; FID over patches is for large pictures.
+    return name.startswith((CONFID_FLOOR, f"{FID}_patch"))
+
+
+def _range(values: list[float] | list[int], digits: int) -> str:
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"

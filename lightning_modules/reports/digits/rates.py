@@ -1,0 +1,131 @@
+"""Rate and quality of the four methods: the table of all points, the curves of Fig. 3, and what was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from callbacks.names import ACCURACY, BITS, CONFID, FID, MSE
+from lightning_modules.reports.digits.drawing import label_axes, plot, write_panels
+from lightning_modules.reports.digits.measures import cell, column, notes_on, of_base
+from lightning_modules.reports.digits.models import METHODS, DatasetModels
+from lightning_modules.reports.digits.results import Result
+from lightning_modules.reports.digits.section import Section, Shown
+from lightning_modules.reports.model import Figure
+from lightning_modules.reports.style import axis_title
+from lightning_modules.reports.table import Cell, Column, Missing, Table
+
+RATE = Column("rate", "bits", False, 3)
+RATE_TITLE = "rate (bits per image)"
+
+
+def rates_section(models: DatasetModels, figures: Sequence[Figure]) -> Section:
+    """Every point of the four methods, and the curves."""
+    present = [method for method in METHODS if models.of(method)]
+    shown = (
+        Shown("rates", "Rate against distortion, perception and accuracy (Fig. 3)", partial(_draw, models, figures)),
+    )
+    return Section(
+        "Rates",
+        text=(
+            "The rate is the cross-entropy of code and digit, in bits per image, as in the paper. The stream is an "
+            "image's share of the file that holds the whole test set; the gap is how much more that is.",
+        ),
+        tables=(_rates_table(models, figures),),
+        shown=shown if present else (),
+        remarks=tuple(f"No records of {method.name}." for method in METHODS if method not in present),
+    )
+
+
+def models_table(models: DatasetModels) -> Table:
+    """The models behind the curves: what they were trained with, and the fingerprints of their weights."""
+    results = [model.first for model in (*models.unlabelled, *models.labelled, *models.joint)]
+    trainings = [_leaves(result.training) for result in results]
+    common = _common(trainings)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            result.code_bits,
+            "label" if result.labelled else "none",
+            Missing("the records do not say") if result.noise_dim is None else result.noise_dim,
+            "" if result.beta is None else f"{result.beta:g}",
+            _in_words({key: value for key, value in training.items() if key not in common}),
+            result.weights[:12],
+        )
+        for result, training in zip(results, trainings, strict=True)
+    ]
+    columns = (
+        Column("code bits"),
+        Column("side information", numeric=False),
+        Column("noise dimensions"),
+        Column("β", numeric=False),
+        Column("trained with", numeric=False),
+        Column("weights", numeric=False),
+    )
+    notes = (f"All were trained with {_in_words(common)}.",) if common else ()
+    return Table("models", "What was trained.", columns, tuple(rows), notes)
+
+
+def _rates_table(models: DatasetModels, figures: Sequence[Figure]) -> Table:
+    order = [*of_base(figures, MSE), *of_base(figures, FID), *of_base(figures, CONFID), *of_base(figures, ACCURACY)]
+    columns = (
+        Column("method", numeric=False),
+        Column("code bits"),
+        RATE,
+        Column("stream", "bits", False, 3),
+        Column("gap", "%", False, 2),
+        *map(column, order),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    shown: list[Result] = []
+    for method in METHODS:
+        for result in models.of(method):
+            stream = cell(result, BITS, "")
+            gap = stream if isinstance(stream, Missing) else 100 * (float(stream) / result.rate - 1)
+            values = (cell(result, figure.name, "") for figure in order)
+            rows.append((method.name, result.code_bits, result.rate, stream, gap, *values))
+            shown.append(result)
+    return Table("rates", "The four methods at every rate.", columns, tuple(rows), notes_on(shown, figures))
+
+
+def _draw(models: DatasetModels, figures: Sequence[Figure], stem: Path) -> list[Path]:
+    results = [result for method in METHODS for result in models.of(method)]
+    drawn = [figure for figure in figures if any(result.value(figure.name) is not None for result in results)]
+
+    def panel(i: int, axes: Axes) -> list[Line2D]:
+        lines = []
+        for style, method in enumerate(METHODS):
+            points = [(r.rate, y) for r in models.of(method) if (y := r.value(drawn[i].name)) is not None]
+            if points:
+                lines.append(plot(axes, points, method.name, style))
+        label_axes(axes, RATE_TITLE, axis_title(drawn[i]))
+        axes.set_xlim(left=0)
+        return lines
+
+    return write_panels(len(drawn), panel, stem)
+
+
+def _common(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings that all have."""
+    if not trainings:
+        return {}
+    first, *others = trainings
+    return {key: value for key, value in first.items() if all(key in t and t[key] == value for t in others)}
+
+
+def _leaves(training: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name, without nesting."""
+    leaves: dict[str, Any] = {}
+    for key, value in training.items():
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def _in_words(training: Mapping[str, Any]) -> str:
+    parts = (f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in training.items())
+    return ", ".join(parts)

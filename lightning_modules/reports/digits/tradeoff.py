@@ -1,0 +1,174 @@
+"""Table 3 and Fig. 5: distortion against conditional perception at the lowest rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from callbacks.names import ACCURACY, CONFID, FID, MSE
+from lightning_modules.reports.digits import paper
+from lightning_modules.reports.digits.drawing import label_axes, plot, write_panels
+from lightning_modules.reports.digits.measures import PRINTED, cell, column, of_base, printed_column
+from lightning_modules.reports.digits.models import JOINT, DatasetModels, Model
+from lightning_modules.reports.digits.results import Result
+from lightning_modules.reports.digits.section import Section, Shown
+from lightning_modules.reports.model import Figure
+from lightning_modules.reports.style import axis_title
+from lightning_modules.reports.table import Cell, Column, Missing, Table
+
+PREFIX = "realism_"
+PIXELS = 1024
+
+
+def interpolation(model: Model) -> dict[float, Result]:
+    """The results of g1, g2 and what lies between them, by the weight a of g2."""
+    results = {result.realism: result for name, result in model.series.items() if name.startswith(PREFIX)}
+    # A dial at 0 or 1 is g1 or g2 itself.
+    return results | {a: model.series[name] for a, name in ((0.0, "g1"), (1.0, "g2")) if name in model.series}
+
+
+def predicted_mse(a: float, mse_1: float, mse_2: float) -> float:
+    """MSE of (1 - a) g1 + a g2 where g1 is the mean of the images of a code: MSE_1 + a^2 (MSE_2 - MSE_1)."""
+    return mse_1 + a * a * (mse_2 - mse_1)
+
+
+def deviations(model: Model) -> dict[float, float]:
+    """By how many percent the measured MSE is above the predicted one, by a, without the two ends."""
+    results = interpolation(model)
+    ends = [results[a].value(MSE) if a in results else None for a in (0.0, 1.0)]
+    if ends[0] is None or ends[1] is None:
+        return {}
+    found = {a: result.value(MSE) for a, result in results.items() if 0 < a < 1}
+    return {
+        a: 100 * (mse / predicted_mse(a, ends[0], ends[1]) - 1) for a, mse in sorted(found.items()) if mse is not None
+    }
+
+
+def lowest(models: DatasetModels) -> Model | None:
+    """The model with the digit and the lowest rate that was decoded between g1 and g2."""
+    return next((m for m in models.labelled if any(name.startswith(PREFIX) for name in m.series)), None)
+
+
+def tradeoff_section(models: DatasetModels, figures: Sequence[Figure]) -> Section:
+    """Interpolation and joint training beside the paper's rows, and both drawn."""
+    model = lowest(models)
+    results = interpolation(model) if model is not None else {}
+    remarks, tables = [], []
+    if model is None:
+        remarks.append("No records of decoders between g1 and g2 with the digit as side information.")
+    else:
+        tables.append(_interpolation_table(model, results, figures))
+    if models.joint:
+        tables.append(_joint_table(models.joint, figures))
+    else:
+        remarks.append("No records of jointly trained models.")
+    tables.append(_printed_joint())
+    drawn = [figure for figure in of_base(figures, CONFID) if _points([*results.values()], figure)]
+    shown = Shown(
+        "tradeoff",
+        "MSE against ConFID of interpolation and joint training; open markers: the paper's (Fig. 5)",
+        partial(_draw, results, [m for m in models.joint if model is not None and _alike(m, model)], drawn),
+    )
+    text = (
+        "Interpolation decodes one stream of g1 and g2 to (1 - a) g1 + a g2, with one draw of noise. The paper does "
+        "not print its weights a; those beside its rows are the ones that its MSE follow. Joint training minimises "
+        "MSE + β (-D) with encoder, decoder and critic at once; the paper's β are not printed.",
+    )
+    title = "Table 3 and Fig. 5: distortion against conditional perception"
+    return Section(title, text, tuple(tables), (shown,) if drawn else (), tuple(remarks))
+
+
+def _interpolation_table(model: Model, results: dict[float, Result], figures: Sequence[Figure]) -> Table:
+    printed = dict(zip(paper.REALISM, paper.table_3(jointly=False), strict=True))
+    ends = [cell(results.get(a), MSE, f"no record of {name}") for a, name in ((0.0, "g1"), (1.0, "g2"))]
+    columns = [Column("a", digits=2)]
+    for base in (MSE, CONFID, FID, ACCURACY):
+        columns += map(column, of_base(figures, base))
+        if base == MSE:
+            columns += [Column("predicted", digits=4), Column("deviation", "%", digits=2)]
+        columns.append(printed_column(base))
+    rows: list[tuple[Cell, ...]] = []
+    for a in sorted({*results, *paper.REALISM}, reverse=True):
+        result = results.get(a)
+        cells: list[Cell] = [a]
+        for base in (MSE, CONFID, FID, ACCURACY):
+            cells += [cell(result, figure.name, _no_series(a)) for figure in of_base(figures, base)]
+            if base == MSE:
+                cells += _prediction(a, ends, cells[-1])
+            no_row = Missing("the paper has no such row")
+            cells.append(PRINTED[base] * printed[a].figures[base] if a in printed else no_row)
+        rows.append(tuple(cells))
+    first = model.first
+    notes = (f"Ours: code bits {first.code_bits}, rate {first.rate:.2f} bits. The paper's rows are at 4.29 bits.",)
+    caption = "Interpolation at the lowest rate; predicted: MSE_1 + a² (MSE_2 - MSE_1)."
+    return Table("table3_interpolation", caption, tuple(columns), tuple(rows), notes)
+
+
+def _prediction(a: float, ends: Sequence[Cell], mse: Cell) -> list[Cell]:
+    missing = next((end for end in ends if isinstance(end, Missing)), None)
+    if missing is not None:
+        return [missing, missing]
+    predicted = predicted_mse(a, *(float(end) for end in ends if not isinstance(end, Missing)))
+    return [predicted, mse if isinstance(mse, Missing) else 100 * (float(mse) / predicted - 1)]
+
+
+def _no_series(a: float) -> str:
+    return f"no record of {'g1' if a == 0 else 'g2' if a == 1 else f'{PREFIX}{a:g}'}"
+
+
+def _joint_table(joint: Sequence[Model], figures: Sequence[Figure]) -> Table:
+    columns = (
+        Column("β", digits=4),
+        Column("code bits"),
+        Column("side information", numeric=False),
+        Column("rate", "bits", False, 3),
+        *map(column, figures),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for model in joint:
+        result = model.series[JOINT]
+        values = (cell(result, figure.name, "") for figure in figures)
+        side = "label" if result.labelled else "none"
+        rows.append((result.beta or 0.0, result.code_bits, side, result.rate, *values))
+    return Table("table3_joint", "Jointly trained, one model per β.", columns, tuple(rows))
+
+
+def _printed_joint() -> Table:
+    bases = (MSE, CONFID, FID, ACCURACY)
+    columns = (Column("row", numeric=False), Column("rate", "bits", False, 2), *map(printed_column, bases))
+    rows: list[tuple[Cell, ...]] = [
+        (row.setting, PIXELS * (row.bpp or 0), *(PRINTED[base] * row.figures[base] for base in bases))
+        for row in paper.table_3(jointly=True)
+    ]
+    return Table("table3_joint_paper", "Jointly trained, the paper's rows.", columns, tuple(rows))
+
+
+def _alike(joint: Model, model: Model) -> bool:
+    """Whether a jointly trained model is at the rate of the interpolation, and has the digit too."""
+    return joint.first.labelled and joint.code_bits == model.code_bits
+
+
+def _points(results: Sequence[Result], figure: Figure) -> list[tuple[float, float]]:
+    pairs = [(result.value(MSE), result.value(figure.name)) for result in results]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(y) and y > 0]
+
+
+def _draw(results: dict[float, Result], joint: Sequence[Model], figures: Sequence[Figure], stem: Path) -> list[Path]:
+    def panel(i: int, axes: Axes) -> list[Line2D]:
+        figure, lines = figures[i], []
+        ours = [results[a] for a in sorted(results)]
+        lines.append(plot(axes, _points(ours, figure), "interpolation", 0))
+        if points := _points([model.series[JOINT] for model in joint], figure):
+            lines.append(plot(axes, points, "trained jointly, β", 1, joined=False))
+        for style, (jointly, label) in enumerate(((False, "interpolation, paper"), (True, "trained jointly, paper"))):
+            points = [(row.figures[MSE], row.figures[CONFID]) for row in paper.table_3(jointly)]
+            lines.append(plot(axes, points, label, style, joined=False, measured=False))
+        label_axes(axes, "MSE ↓", axis_title(figure), log_y=True)
+        return lines
+
+    return write_panels(len(figures), panel, stem)
