@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
-from callbacks.made_on_demand import make_checkpoint
 from callbacks.hugging_face import load_network, source_name, to_bytes
+from callbacks.made_on_demand import make_checkpoint
 from callbacks.metrics.precision import full_float32
 from lightning_modules.digit_resnet import SIDE, grey_digits, load_classifier, weights_name
 

@@ -1,4 +1,5 @@
-"""Checkpoints that a metric needs and that this program can train: made by their own config where they are missing."""
+"""Checkpoints that a metric needs and that this program can train: made by their own config where they are
+missing."""
 
 import os
 import shlex
@@ -37,8 +38,8 @@ def make_checkpoint(path: Path, command: str) -> None:
     result = subprocess.run(arguments, env=environment, stdout=sys.stderr, check=False)
     if result.returncode or not path.is_file():
         raise PretrainedError(
-            f"{path} does not exist, and the command that should make it ended with code {result.returncode}: run it by "
-            f"hand to see why (python -m lightning_modules.cli {command}), or name another checkpoint"
+            f"{path} does not exist, and the command that should make it ended with code {result.returncode}: run it "
+            f"by hand to see why (python -m lightning_modules.cli {command}), or name another checkpoint"
         )
 
 

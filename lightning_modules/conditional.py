@@ -16,7 +16,9 @@ from lightning_modules.losses.rate_distortion import bits
 OptimizerName = Literal["rmsprop", "adam"]
 
 
-def optimizer_of(name: OptimizerName, parameters: Sequence[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+def optimizer_of(
+    name: OptimizerName, parameters: Sequence[nn.Parameter], learning_rate: float
+) -> torch.optim.Optimizer:
     """RMSprop with torch's defaults (appendix B.1, Yan et al.'s code), or Adam with β = (0, 0.9)."""
     if name == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=learning_rate)

@@ -33,14 +33,14 @@ class TestStream(NamedTuple):
 class DecoderSeriesModule(CodecModule):
     """Measures a digits codec by every decoder that it has.
 
-    In a test the whole data set is coded into one file (with several processes: one each), which is written, read back
-    and decoded before the first figure is taken. Each image's `bits` are its equal share of that file.
+    In a test the whole data set is coded into one file (with several processes: one each), which is written, read
+    back and decoded before the first figure is taken. Each image's `bits` are its equal share of that file.
 
     Args:
         codec: f, g1 and the entropy model.
         realism: Places between g1 (0) and g2 (1) to decode at; all from the same bits and the same noise.
-        decode_as: Labels to decode with in place of the sent one, by the last decoder of `realism`: a series for each,
-            of the images that have another label.
+        decode_as: Labels to decode with in place of the sent one, by the last decoder of `realism`: a series for
+            each, of the images that have another label.
 
     Raises:
         ValueError: An argument is out of range.
@@ -119,7 +119,7 @@ class DecoderSeriesModule(CodecModule):
         output.update(handed_on(batch))  # type: ignore[typeddict-item]
         return output
 
-    def validation_step(self, batch: Any, batch_idx: int) -> list[StepOutput]:
+    def validation_step(self, batch: Any, batch_idx: int) -> list[StepOutput]:  # type: ignore[override]
         """Likelihood rate, and the pictures of all decoders."""
         y = self.codec.side_information(batch)
         with torch.autocast(batch["image"].device.type, enabled=False):
@@ -160,7 +160,7 @@ class DecoderSeriesModule(CodecModule):
             streams[dataset] = TestStream(file, stored, 8 * file.stat().st_size / len(stored.code))
         return streams
 
-    def test_step(self, batch: Any, batch_idx: int) -> list[StepOutput]:
+    def test_step(self, batch: Any, batch_idx: int) -> list[StepOutput]:  # type: ignore[override]
         """The pictures that the file of the data set holds."""
         return self._from_stream(batch)
 
@@ -229,7 +229,7 @@ class DecoderSeriesModule(CodecModule):
             "training": self.training_details(),
             "parameters": counts,
             "kmacs_per_pixel": macs,
-            "weights": digest(repr(self.codec.config()), parts),  # type: ignore[arg-type]
+            "weights": digest(repr(self.codec.config()), parts),
         }
 
 

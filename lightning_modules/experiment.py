@@ -35,6 +35,7 @@ _DESCRIPTION = (
 # Lightning's remarks on what is so on purpose here: config.yaml lies beside the checkpoints, frozen networks stay in
 # eval mode; and its advertisements.
 warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")  # no images held out
 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
 

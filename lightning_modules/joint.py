@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from lightning_modules.perceptual_decoder import MIX, AdversarialTraining
 
 
 class JointModule(DecoderSeriesModule):
-    """MSE + β d(p_{X|Y}, p_{X̂|Y}): one model per β, the D-P trade-off "by adjusting β" (section 4.2, Fig. 5, Table 3).
+    """MSE + β d(p_{X|Y}, p_{X̂|Y}): one model per β, the D-P trade-off "by adjusting β" (section 4.2, Fig. 5, Table
+    3).
 
     Unlike in two stages the encoder receives the critic's gradient, and the critic is conditioned on Y alone, as the
     objective is. The paper prints no β; Blau and Michaeli's kind of end-to-end training uses 0.003 to 0.015 with the
@@ -79,12 +80,12 @@ class JointModule(DecoderSeriesModule):
 
     def on_train_epoch_end(self) -> None:
         """Step the schedules, which nobody else does under manual optimisation."""
-        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
-            schedule.step()  # type: ignore[call-arg]
+        for schedule in cast(list[Any], self.lr_schedulers()):
+            schedule.step()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Critic, then codec."""
-        codec_optimizer, critic_optimizer = self.optimizers()  # type: ignore[misc]
+        codec_optimizer, critic_optimizer = cast(list[Any], self.optimizers())
         x, keys, y = batch["image"], batch["key"], self.codec.side_information(batch)
         condition = self.codec.label.embed(y) if self.codec.label and y is not None else None
         out = self.codec(x, y, keys)
@@ -97,7 +98,12 @@ class JointModule(DecoderSeriesModule):
         rates = {name: bits(values.float()).mean() for name, values in out["likelihoods"].items()}
         loss = mse + rates["code"] - self.beta * self._score(picture, condition)
         step_on(self, codec_optimizer, loss, counted=True)
-        figures = {"mse": mse, "wasserstein": gap, "penalty": penalty, "bits": torch.stack(list(rates.values())).sum()}
+        figures = {
+            "mse": mse,
+            "wasserstein": gap,
+            "penalty": penalty,
+            "bits": torch.stack(list(rates.values())).sum(),
+        }
         self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})
         self.log("mse", mse.detach(), prog_bar=True, logger=False)
 

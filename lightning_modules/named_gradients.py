@@ -14,8 +14,8 @@ def step_on(module: L.LightningModule, optimizer: LightningOptimizer, loss: Tens
     """Minimise a loss by one step on the optimiser's parameters, and on nothing else.
 
     The gradients are asked for by name (`torch.autograd.grad`): none are left on other networks, there is nothing to
-    zero and nothing to toggle, and DDP's reducer, which wants every parameter in every backward pass, is not involved.
-    Gradients are averaged over the processes here.
+    zero and nothing to toggle, and DDP's reducer, which wants every parameter in every backward pass, is not
+    involved. Gradients are averaged over the processes here.
 
     Lightning counts every optimiser step as a global step. With `counted` false a step passes it by, so that
     `global_step`, `max_steps`, checkpoint intervals and loggers count batches, whatever the number of networks.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_modules.codecs.checkpoint import CheckpointError, load_codec
 from lightning_modules.codecs.conditional_codec import PerceptualDecoder
@@ -32,25 +32,28 @@ class AdversarialTraining:
 
     Args:
         noise_dim: Length of W; null fills g2's inputs up to the 100 of Yan et al.'s code, 0 makes g2 deterministic.
-        start: Weights that g2 begins with: "g1" copies the MSE decoder and begins with its inputs for noise at a tenth
-            of their random weights, so that g2 knows code and label from its first step; "random" is the paper's
-            silence taken literally, and learns the label late.
+        start: Weights that g2 begins with: "g1" copies the MSE decoder and begins with its inputs for noise at a
+            tenth of their random weights, so that g2 knows code and label from its first step; "random" is the
+            paper's silence taken literally, and learns the label late.
         learning_rate: Of g2. The paper prints 1e-3, Yan et al.'s code has 1e-4, both with RMSprop.
-        critic_learning_rate: Of the critic: 1e-2 in the paper, 1e-3 in Yan et al.'s code, with which critics were seen
-            to blow up or to swing.
+        critic_learning_rate: Of the critic: 1e-2 in the paper, 1e-3 in Yan et al.'s code, with which critics were
+            seen to blow up or to swing.
         optimizer: Of both. The paper's is RMSprop; within a CPU's budget Adam with β = (0, 0.9) got further.
-        critic_steps: Critic steps per batch (1 in Yan et al.'s code), each with noise of its own; g2 takes one, on the
-            noise of the last.
+        critic_steps: Critic steps per batch (1 in Yan et al.'s code), each with noise of its own; g2 takes one, on
+            the noise of the last.
         penalty: Weight of the gradient penalty.
         separate_penalty: Take the penalty in an optimiser step of its own after that of the distance, as Yan et al.'s
             code does.
         critic_warmup: Batches at the start of stage 2 in which the critic learns and g2 waits. An untrained critic
             swings, and drives g2 away from g1 before its scores mean anything; Yan et al.'s code takes an epoch.
-        mismatch: Weight of scoring real images above themselves beside the code and label of another image of the batch
-            (Yan et al.'s code: in its first epoch), which keeps the critic looking at the condition; 0 leaves it out.
+        mismatch: Weight of scoring real images above themselves beside the code and label of another image of the
+            batch (Yan et al.'s code: in its first epoch), which keeps the critic looking at the condition; 0 leaves
+            it out.
         lambda_xhat: Weight of MSE(g2, g1) in g2's loss: 0 in the paper and Yan et al. (2021); later code of both
             groups has it.
-        ema_decay: Of the average of g2's weights and statistics, which is what is measured and saved as g2.
+        ema_decay: Of the average of g2's weights and statistics, which is what is measured and saved as g2. It grows
+            to this value with the number of steps n, as (1 + n) / (10 + n), so that short trainings forget their
+            start.
         milestones: Epochs after the start of stage 2 at which both learning rates are multiplied by `decay`.
         decay: Factor at each milestone.
     """
@@ -103,26 +106,42 @@ class PerceptualDecoderModule(DecoderSeriesModule):
     ) -> None:
         super().__init__(codec, realism, decode_as or [])
         if codec.noise_dim:
-            raise ValueError(f"codec.noise_dim is {codec.noise_dim}: g1 of a two-stage codec has no noise, set it to 0")
+            raise ValueError(
+                f"codec.noise_dim is {codec.noise_dim}: g1 of a two-stage codec has no noise, set it to 0"
+            )
         self.automatic_optimization = False
         self.stage1_ckpt = stage1_ckpt
         self.adversarial = replace(adversarial)
         self.g2 = codec.perceptual_decoder(adversarial.noise_dim)
         self.critic = DigitCritic(codec.code_channels)
-        average = get_ema_multi_avg_fn(adversarial.ema_decay)
-        self.ema = AveragedModel(self.g2, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
-        # In the checkpoint, so that a resumed run does not begin the stage again.
-        self.register_buffer("second_stage", torch.tensor(False))
-        self.register_buffer("second_stage_batches", torch.tensor(0))
+        self.ema = copy.deepcopy(self.g2).requires_grad_(False)
+        self.second_stage_batches: int | None = None
+        """Batches of stage 2 so far, None before it. In checkpoints, so that a resumed run goes on with the stage."""
 
     def trained_g2(self) -> PerceptualDecoder | None:
         """The averaged g2, from the start of stage 2 on."""
-        return self.ema.module if bool(self.second_stage) else None
+        return None if self.second_stage_batches is None else self.ema
 
     def training_details(self) -> dict[str, Any]:
         """Sizes, and how g2 was trained."""
         own = {"noise_dim": self.g2.noise_dim, "adversarial": asdict(self.adversarial)}
         return {**super().training_details(), **own}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note how far stage 2 is."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["second_stage_batches"] = self.second_stage_batches
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there, with the codec frozen if stage 2 had begun.
+
+        Raises:
+            CheckpointError: See `CodecModule`.
+        """
+        super().on_load_checkpoint(checkpoint)
+        self.second_stage_batches = checkpoint.get("second_stage_batches")
+        if self.second_stage_batches is not None:
+            self.codec.requires_grad_(False).eval()
 
     # -- the stage --------------------------------------------------------------------------------------------------
 
@@ -134,15 +153,15 @@ class PerceptualDecoderModule(DecoderSeriesModule):
             ValueError: See `refuse_loss_scaling`.
         """
         refuse_loss_scaling(self.trainer)
-        if not bool(self.second_stage):
+        if self.second_stage_batches is None:
             self._load_stage1()
             self.begin_second_stage()
 
     def _load_stage1(self) -> None:
         if self.stage1_ckpt is None:
             raise CheckpointError(
-                "stage 2 needs the codec of stage 1: set model.stage1_ckpt to its checkpoint, or train both stages at "
-                "once with configs/digits_two_stage.yaml"
+                "stage 2 needs the codec of stage 1: set model.stage1_ckpt to its checkpoint, or train both stages "
+                "at once with configs/digits_two_stage.yaml"
             )
         codec = load_codec(self.stage1_ckpt, self.device).codec
         if codec.name != self.codec.name or codec.config() != self.codec.config():
@@ -150,44 +169,43 @@ class PerceptualDecoderModule(DecoderSeriesModule):
                 f"{self.stage1_ckpt} holds codec {codec.name} with {codec.config()}, but model.codec is "
                 f"{self.codec.config()}: set the same sizes"
             )
-        codec.perceptual = None
-        self.codec.load_state_dict(codec.state_dict())
+        weights = {name: value for name, value in codec.state_dict().items() if not name.startswith("perceptual.")}
+        self.codec.load_state_dict(weights)
 
     def begin_second_stage(self) -> None:
         """Freeze the codec and start g2 from g1, or leave it random."""
         self.codec.requires_grad_(False).eval()
         if self.adversarial.start == "g1":
             with torch.no_grad():
-                self.g2.network[0].weight[self.codec.code_channels :] *= 0.1
+                self.g2.network[0].weight[self.codec.code_channels :] *= 0.1  # type: ignore[index, operator]
             copy_decoder(self.codec.g1, self.g2.network)
-        self.ema.module.load_state_dict(self.g2.state_dict())
-        self.second_stage.fill_(True)
+        self.ema.load_state_dict(self.g2.state_dict())
+        self.second_stage_batches = 0
 
     def train(self, mode: bool = True) -> PerceptualDecoderModule:
         """Switch mode; from stage 2 on the codec stays in eval mode, whoever asks."""
         super().train(mode)
         self.ema.eval()
-        if bool(self.second_stage):
+        if self.second_stage_batches is not None:
             self.codec.eval()
         return self
 
     def configure_optimizers(self) -> Any:
         """One for g2, one for the critic."""
-        return self._adversarial_optimizers(first_epoch=0)
+        return self._adversarial_optimizers()
 
-    def _adversarial_optimizers(self, first_epoch: int) -> tuple[list[Any], list[Any]]:
+    def _adversarial_optimizers(self) -> tuple[list[Any], list[Any]]:
         a = self.adversarial
         optimizers = [
             optimizer_of(a.optimizer, list(self.g2.parameters()), a.learning_rate),
             optimizer_of(a.optimizer, list(self.critic.parameters()), a.critic_learning_rate),
         ]
-        milestones = [first_epoch + epoch for epoch in a.milestones]
-        schedules = [torch.optim.lr_scheduler.MultiStepLR(each, milestones, a.decay) for each in optimizers]
+        schedules = [torch.optim.lr_scheduler.MultiStepLR(o, list(a.milestones), a.decay) for o in optimizers]
         return optimizers, schedules
 
     def on_train_epoch_end(self) -> None:
-        """Step the schedules, which nobody else does under manual optimisation."""
-        for schedule in self._as_list(self.lr_schedulers()):
+        """Step the schedules of the stage, which nobody else does under manual optimisation."""
+        for schedule in self._as_list(self.lr_schedulers())[-2:]:
             schedule.step()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
@@ -213,6 +231,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
                 fake = self._draw(read, keys, FURTHER + 2 * again)
             self._critic_step(critic_optimizer, x, fake, read, other, keyed_uniform(keys, 1, FURTHER + 2 * again + 1))
         figures = self._critic_step(critic_optimizer, x, picture.detach(), read, other, keyed_uniform(keys, 1, MIX))
+        assert self.second_stage_batches is not None
         if self.second_stage_batches < a.critic_warmup:
             # A step of zero, so that the batch is counted.
             step_on(self, g2_optimizer, 0 * picture.sum(), counted=True)
@@ -223,13 +242,25 @@ class PerceptualDecoderModule(DecoderSeriesModule):
                     x_mse = self.codec.g1(read)
                 loss = loss + a.lambda_xhat * F.mse_loss(picture, x_mse.float())
             step_on(self, g2_optimizer, loss, counted=True)
-            self.ema.update_parameters(self.g2)
+            self._average()
         self.second_stage_batches += 1
         with torch.no_grad():
             figures["mse_g2"] = F.mse_loss(picture, x)
         self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})
         self.log("W1", figures["wasserstein"].detach(), prog_bar=True, logger=False)
         self.log("mse_g2", figures["mse_g2"], prog_bar=True, logger=False)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the average of g2, statistics included, towards g2."""
+        assert self.second_stage_batches is not None
+        steps = self.second_stage_batches - self.adversarial.critic_warmup
+        decay = min(self.adversarial.ema_decay, (1 + steps) / (10 + steps))
+        for mean, value in zip(self.ema.state_dict().values(), self.g2.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
 
     def _draw(self, read: Tensor, keys: Tensor, purpose: int) -> Tensor:
         picture: Tensor = self.g2(read, keyed_normal(keys, self.g2.noise_dim, purpose))

@@ -65,14 +65,21 @@ class TwoStageModule(PerceptualDecoderModule):
         """One for the codec, one for g2, one for the critic."""
         codec = optimizer_of(self.optimizer, list(self.codec.parameters()), self.learning_rate)
         schedule = torch.optim.lr_scheduler.MultiStepLR(codec, list(self.milestones), self.decay)
-        optimizers, schedules = self._adversarial_optimizers(first_epoch=self.stage1_epochs)
+        optimizers, schedules = self._adversarial_optimizers()
         return [codec, *optimizers], [schedule, *schedules]
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedule of the codec, or those of g2 and critic, which count from the start of their stage."""
+        if self.current_epoch >= self.stage1_epochs:
+            super().on_train_epoch_end()
+        else:
+            self._as_list(self.lr_schedulers())[0].step()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """A batch of the stage that the epoch belongs to."""
         codec_optimizer, g2_optimizer, critic_optimizer = self._as_list(self.optimizers())
         if self.current_epoch >= self.stage1_epochs:
-            if not bool(self.second_stage):
+            if self.second_stage_batches is None:
                 self.begin_second_stage()
             self.second_stage_step(batch, g2_optimizer, critic_optimizer)
             return

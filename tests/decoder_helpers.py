@@ -155,7 +155,7 @@ def main(processes: int, folder: Path) -> None:
     strategy = "ddp_find_unused_parameters_true" if processes > 1 else "auto"
     several = {"devices": processes, "strategy": strategy}
     model = Decoders(swapped=True)
-    fitter = trainer(folder, *metrics(), max_steps=1, **several)
+    fitter = trainer(folder, *metrics(), max_steps=-1, max_epochs=1, **several)
     fitter.fit(model, digits(4), digits())
     if fitter.is_global_zero:
         logged = {name: float(value) for name, value in fitter.callback_metrics.items()}

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,6 +253,14 @@ class TestReports:
             load_curves([path])
 
 
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """The leaves of plain values by their places, for `pytest.approx` looks into no nested ones."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {place: leaf for key, part in items for place, leaf in flat(part, f"{name}/{key}").items()}
+    return {name: value}
+
+
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a fit and a test on one process."""
@@ -264,7 +273,7 @@ def test_two_processes_give_the_result_of_one(one_process, tmp_path):
     """9 images on 2 processes: the sampler repeats one, which must not count twice."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "tests.decoder_helpers", "2", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert result.returncode == 0, result.stderr
     validated = [json.loads((folder / "validation.json").read_text()) for folder in (one_process, tmp_path)]
     figures = {name for name in validated[0] if name.startswith("val/")}
@@ -275,7 +284,10 @@ def test_two_processes_give_the_result_of_one(one_process, tmp_path):
         one, two = record(one_process, series), record(tmp_path, series)
         assert len(two["images"]) == (5 if series.endswith("_as_1") else 9)
         for key in ("dataset", "setting", "decoder", "not_available", "protocols", "mean", "images"):
-            assert one[key] == two[key], (series, key)
+            if series.endswith("_as_1"):  # its images fall into batches of other sizes, where sums run otherwise
+                assert flat(two[key]) == pytest.approx(flat(one[key]), rel=1e-3), key
+            else:
+                assert two[key] == one[key], (series, key)
     pictures = [
         sorted(path.relative_to(folder) for path in folder.rglob("*.png")) for folder in (one_process, tmp_path)
     ]

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from callbacks.made_on_demand import make_checkpoint
 from callbacks.extractors.base import FeatureExtractor
+from callbacks.made_on_demand import make_checkpoint
 from lightning_modules.digit_resnet import FEATURES, SIDE, grey_digits, load_classifier, weights_name
 
 SETTING = "callbacks.extractors.DigitFeatures.init_args.checkpoint"

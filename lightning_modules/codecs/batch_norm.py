@@ -15,8 +15,8 @@ def _processes() -> int:
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose training statistics are those of the global batch, on CPUs as well as on GPUs.
 
-    Two processes then do what one does with the doubled batch. torch's SyncBatchNorm does the same on GPUs alone. With
-    one process it is `nn.BatchNorm2d`; state dicts are the same. All processes must have batches of equal size.
+    Two processes then do what one does with the doubled batch. torch's SyncBatchNorm does the same on GPUs alone.
+    With one process it is `nn.BatchNorm2d`; state dicts are the same. All processes must have batches of equal size.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ def binarise(t: Tensor) -> Tensor:
 class BernoulliCode(nn.Module):
     """Independent bits, whose probabilities are a function of Y: Linear, Tanh, Linear (Fig. 8), or free without Y.
 
-    Fig. 8 ends in a "categorical distribution" over as many outputs as there are bits, which can only be one Bernoulli
-    distribution per bit.
+    Fig. 8 ends in a "categorical distribution" over as many outputs as there are bits, which can only be one
+    Bernoulli distribution per bit.
 
     Args:
         bits: Of the code.

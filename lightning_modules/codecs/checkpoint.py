@@ -52,7 +52,7 @@ def load_codec(path: str | Path, device: str | torch.device = "cpu", *, encoder:
     codec.load_state_dict(_part(checkpoint, "codec."))
     if isinstance(codec, DigitCodec) and "perceptual" in checkpoint:
         codec.perceptual = DigitDecoder(**checkpoint["perceptual"])
-        codec.perceptual.load_state_dict(_part(checkpoint, "ema.module."))
+        codec.perceptual.load_state_dict(_part(checkpoint, "ema."))
     text_encoder = None
     if encoder and "text_encoder" in checkpoint:
         text_encoder = ClipTextEncoder.from_config(checkpoint["text_encoder"])

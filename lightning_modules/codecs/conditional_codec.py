@@ -41,7 +41,7 @@ class ConditionalCodec(Codec):
     is nearly the conditional mean, MSE(a) = MSE_1 + a² (MSE_2 - MSE_1) (Freirich et al., 2021; Yan et al., 2022).
     """
 
-    g1: nn.Module
+    g1: nn.Sequential
     perceptual: PerceptualDecoder | None
     """g2, where a checkpoint of the second stage was loaded."""
 

@@ -34,7 +34,9 @@ def _halving(channels: int) -> _Layer:
     return _Layer(channels, 4, 2, 1)
 
 
-def _stack(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: int, layers: Sequence[_Layer]) -> nn.Sequential:
+def _stack(
+    kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: int, layers: Sequence[_Layer]
+) -> nn.Sequential:
     """Convolutions with batch normalisation and ReLU between them; weights N(0, 0.02²), biases 0 (Yan's code)."""
     modules: list[nn.Module] = []
     for i, layer in enumerate(layers):
@@ -87,9 +89,7 @@ def perceptual_decoder(variant: Variant, width: int, channels: int) -> nn.Sequen
     if variant == "fig8":
         return decoder(variant, width, channels)
     w = max(1, width // 2)
-    return _stack(
-        nn.ConvTranspose2d, channels, [_Layer(4 * w, 4, 1, 0), _halving(2 * w), _halving(w), _halving(1)]
-    )
+    return _stack(nn.ConvTranspose2d, channels, [_Layer(4 * w, 4, 1, 0), _halving(2 * w), _halving(w), _halving(1)])
 
 
 def copy_decoder(source: nn.Sequential, target: nn.Sequential) -> None:
@@ -111,7 +111,9 @@ def copy_decoder(source: nn.Sequential, target: nn.Sequential) -> None:
         elif mine[name].dim() == 4 and mine[name].shape[1:] == value.shape[1:]:
             mine[name][: len(value)].copy_(value)
         else:
-            raise ValueError(f"{name} is {tuple(mine[name].shape)} in one decoder and {tuple(value.shape)} in the other")
+            raise ValueError(
+                f"{name} is {tuple(mine[name].shape)} in one decoder and {tuple(value.shape)} in the other"
+            )
 
 
 class DigitCritic(nn.Module):
@@ -134,7 +136,10 @@ class DigitCritic(nn.Module):
         self.image = nn.Sequential(*image)
         self.condition = nn.Conv2d(condition_channels, 128, 1) if condition_channels else None
         self.head = nn.Sequential(
-            nn.LeakyReLU(0.2), nn.Conv2d(256 if condition_channels else 128, 64, 1), nn.LeakyReLU(0.2), nn.Conv2d(64, 1, 1)
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(256 if condition_channels else 128, 64, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 1, 1),
         )
         self.to(memory_format=torch.channels_last)
 

@@ -80,13 +80,13 @@ class DigitDecoder(PerceptualDecoder):
 class DigitCodec(ConditionalCodec):
     """f, g1 and H(M|Y) for images of 32x32 with one channel.
 
-    f sees the image alone; Y, one-hot, stands beside the code after rounding. A file holds any number of digits, as one
-    picture of height 32 N: labels first, then codes, in one rANS stream. A single digit of 4.3 bits takes 21 bytes: the
-    stream's least, 8, and 13 around it. A test set costs its cross-entropy.
+    f sees the image alone; Y, one-hot, stands beside the code after rounding. A file holds any number of digits, as
+    one picture of height 32 N: labels first, then codes, in one rANS stream. A single digit of 4.3 bits takes 21
+    bytes: the stream's least, 8, and 13 around it. A test set costs its cross-entropy.
 
     Args:
-        bits: Length b of the binary code. It is not the rate: the paper's codecs with Y have 1, 4, 8, 12 and 16, those
-            without have 4, 8, 12, 16 and 20, at about equal rates.
+        bits: Length b of the binary code. It is not the rate: the paper's codecs with Y have 1, 4, 8, 12 and 16,
+            those without have 4, 8, 12, 16 and 20, at about equal rates.
         conditional: Whether the class is side information.
         variant: `fig8`, the paper's figure, or `yan`, the code that it follows.
         width: Channels of the first layer; 128 in Fig. 8.
@@ -117,7 +117,7 @@ class DigitCodec(ConditionalCodec):
         self.noise_dim, self.rate_gradient = noise_dim, rate_gradient
         self.label = ClassLabel() if conditional else None
         self.f = encoder(variant, width, bits)
-        self.g1 = decoder(variant, width, self.code_channels + noise_dim)
+        self.g1: nn.Sequential = decoder(variant, width, self.code_channels + noise_dim)
         self.prior = BernoulliCode(bits, self.label.channels if self.label else 0)
 
     @property
@@ -149,7 +149,7 @@ class DigitCodec(ConditionalCodec):
         """What decoders read: code (B, bits, 1, 1) and one-hot Y beside it."""
         return torch.cat((code, self.label.embed(y).to(code.dtype)), 1) if self.label and y is not None else code
 
-    def forward(self, x: Tensor, y: Tensor | None = None, keys: Tensor | None = None) -> ConditionalOutput:
+    def forward(self, x: Tensor, y: Any = None, keys: Tensor | None = None) -> ConditionalOutput:
         """Train or evaluate; rounding is the same in both.
 
         Args:

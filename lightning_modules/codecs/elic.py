@@ -18,11 +18,9 @@ from lightning_modules.codecs.bitstream import (
     FINGERPRINT_DIGITS,
     Bitstream,
     LatentMismatchError,
-    WrongCodecError,
-    WrongWeightsError,
 )
 from lightning_modules.codecs.checkerboard import pack
-from lightning_modules.codecs.codec import CODEC_IDS, Codec, CodecOutput, Encoded
+from lightning_modules.codecs.codec import CODEC_IDS, Codec, CodecOutput, Encoded, check_origin
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood, ste_round, uniform_noise
 from lightning_modules.codecs.latent_coder import LatentCoder
 from lightning_modules.codecs.space_channel_context import SpaceChannelContext

@@ -28,7 +28,10 @@ def _parser() -> argparse.ArgumentParser:
     captions.add_argument("--caption", help="what the photograph shows; it steers the encoder and is not sent")
     captions.add_argument("--captions", help="JSON file that maps file names to captions, for many photographs")
     parser.add_argument(
-        "--label", type=labels_of, metavar="N[,N...]", help="class of a digit, or of each digit of a stack; it is sent"
+        "--label",
+        type=labels_of,
+        metavar="N[,N...]",
+        help="class of a digit, or of each digit of a stack; it is sent",
     )
     parser.add_argument("--background", help="colour under transparent pixels, such as white or #ffffff")
     add_shared_arguments(parser)

@@ -28,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
         "--realism",
         type=float,
         metavar="A",
-        help="of codecs with two decoders: 0 for the least error, 1 (the default, if trained) for the most realism, or "
-        "between; any of them from the same file",
+        help="of codecs with two decoders: 0 for the least error, 1 (the default, if trained) for the most realism, "
+        "or between; any of them from the same file",
     )
     parser.add_argument("--label", type=int, metavar="N", help="decode a digit as if its class were this one")
     parser.add_argument("--info", action="store_true", help="print what the files hold, and decode nothing")

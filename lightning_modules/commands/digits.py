@@ -1,4 +1,5 @@
-"""What the digits codec asks of `compress` and `decompress`: pictures of 32x32, labels, and a place between decoders."""
+"""What the digits codec asks of `compress` and `decompress`: pictures of 32x32, labels, and a place between
+decoders."""
 
 import argparse
 
@@ -47,8 +48,8 @@ def stack_of(picture: Picture) -> Tensor:
     if not picture.greyscale or width != SIDE or height % SIDE:
         colours = "greyscale" if picture.greyscale else "colour"
         raise CommandError(
-            f"is a {colours} picture of {width}x{height}; the digits codec takes greyscale pictures of {SIDE}x{SIDE}, or "
-            f"several below each other (`sample --digits` writes some)"
+            f"is a {colours} picture of {width}x{height}; the digits codec takes greyscale pictures of "
+            f"{SIDE}x{SIDE}, or several below each other (`sample --digits` writes some)"
         )
     return picture.x[0, :1].reshape(-1, 1, SIDE, SIDE)
 
