@@ -36,7 +36,9 @@ class FileRate(PerImageMetric):
         """Gather the rows and report their means."""
         super().conclude()
         for dataset in set(all_gather_rows(sorted(self._shared))):
-            self.details.setdefault(dataset, {})[self.name] = {"file": "one of all images, each an equal share"}
+            self.details.setdefault(dataset, {})[self.name] = {
+                "file": "holds many images, each counts an equal share"
+            }
 
 
 class Bpp(FileRate):

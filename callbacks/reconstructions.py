@@ -11,6 +11,7 @@ from PIL import Image
 from callbacks.metrics.psnr import psnr
 from callbacks.names import RECONSTRUCTIONS, metric_key
 from callbacks.pictures import comparison, to_picture
+from callbacks.places import Places
 from callbacks.run_files import png_path
 from lightning_modules.files import write_atomically
 from lightning_modules.step_output import StepOutput, outputs_of
@@ -25,7 +26,8 @@ class Reconstructions(L.Callback):
     logger as `val/{dataset}/reconstructions`, where it takes pictures (W&B, TensorBoard). `name` keeps its
     suffix unless that is `.png`.
 
-    Where the steps return outputs of several decoders, the series takes the place of the data set in these names.
+    Where the steps return outputs of several decoders, the series takes the place of the data set in these names; the
+    first images are the same ones for all decoders, less those that a decoder leaves out.
 
     "First images" are the first ones of the dataset in its order, also with several processes; pictures in
     the logger are the first ones of rank 0.
@@ -41,34 +43,32 @@ class Reconstructions(L.Callback):
         self.max_images = max_images
         self.panel_images = panel_images
         self.log_images = log_images
-        self._seen: dict[str, int] = {}
+        self._places = Places()
         self._panels: dict[str, list[tuple[str, Image.Image]]] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count from the start."""
-        self._seen = {}
+        self._places = Places()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count from the start."""
-        self._seen = {}
+        self._places = Places()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the last validation's pictures."""
         self._panels = {}
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any, **kwargs: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Write files."""
-        for output in outputs_of(outputs):
-            self._write(trainer, output)
+        self._write(trainer, outputs, batch)
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any, **kwargs: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Write files."""
-        for output in outputs_of(outputs):
-            self._write(trainer, output)
+        self._write(trainer, outputs, batch)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any, **kwargs: Any
@@ -96,18 +96,16 @@ class Reconstructions(L.Callback):
                         )
         self._panels = {}
 
-    def _write(self, trainer: L.Trainer, output: StepOutput) -> None:
-        dataset, run_dir = output["dataset"], Path(trainer.default_root_dir)
-        for i, name in enumerate(output["name"]):
-            # A distributed sampler deals images out in turn, so this is the image's place in the dataset.
-            place = self._seen.get(dataset, 0) * trainer.world_size + trainer.global_rank
-            self._seen[dataset] = self._seen.get(dataset, 0) + 1
-            if self.max_images is None or place < self.max_images:
-                path = png_path(run_dir / "reconstructions", dataset, name)
-                write_atomically(path, to_picture(output["x_hat"][i]).save)
-            if place < self.panel_images:
-                path = png_path(run_dir / "pictures", dataset, name)
-                write_atomically(path, draw_panel(output, i).save)
+    def _write(self, trainer: L.Trainer, outputs: Any, batch: Any) -> None:
+        places, run_dir = self._places.of(trainer, batch), Path(trainer.default_root_dir)
+        for output in outputs_of(outputs):
+            for i, name in enumerate(output["name"]):
+                if self.max_images is None or places[name] < self.max_images:
+                    path = png_path(run_dir / "reconstructions", output["dataset"], name)
+                    write_atomically(path, to_picture(output["x_hat"][i]).save)
+                if places[name] < self.panel_images:
+                    path = png_path(run_dir / "pictures", output["dataset"], name)
+                    write_atomically(path, draw_panel(output, i).save)
 
 
 def draw_panel(output: StepOutput, i: int) -> Image.Image:

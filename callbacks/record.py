@@ -13,8 +13,8 @@ from callbacks.per_image import PerImageMetric
 from lightning_modules.step_output import Decoder
 
 SCHEMA = 1
-IDENTITY = ("codec", "lambda", "weights")
-"""Records that differ in these are results of different things; of codecs without weights, also in `setting`."""
+IDENTITY = ("codec", "lambda", "weights", "setting")
+"""Records that differ in these are results of different things."""
 
 COMPRESSAI_NAMES = {
     PSNR: ("psnr-rgb", 1.0),
@@ -109,10 +109,10 @@ def conflict(folder: Path, identity: Mapping[str, Any]) -> str | None:
 
     Args:
         folder: `{run_dir}/results`; it need not exist.
-        identity: codec, lambda and weights of the model, and the setting of a codec without weights. Weights belong
-            to one setting; what records of the same weights differ in is the decoder.
+        identity: codec, lambda, weights and setting of the model. The setting counts only where there are no
+            weights: weights belong to one setting, and what their records differ in is the decoder.
     """
-    keys = IDENTITY if identity.get("weights") is not None else (*IDENTITY, "setting")
+    keys = [key for key in IDENTITY if key != "setting" or identity.get("weights") is None]
     for path in sorted(folder.glob("*.json")):
         try:
             existing = json.loads(path.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from PIL import Image
 from callbacks.gather import all_gather_rows
 from callbacks.names import GRID, metric_key
 from callbacks.pictures import to_picture
+from callbacks.places import Places
 from callbacks.reconstructions import picture_loggers
 from callbacks.run_files import png_path
 from lightning_modules.files import write_atomically
@@ -56,7 +57,7 @@ class SampleGrid(L.Callback):
         self._reset()
 
     def _reset(self) -> None:
-        self._seen: dict[str, int] = {}
+        self._places = Places()
         self._tiles: dict[tuple[str, int], Tile] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -81,12 +82,7 @@ class SampleGrid(L.Callback):
             self._keep(trainer, outputs, batch, originals=False)
 
     def _keep(self, trainer: L.Trainer, outputs: Any, batch: Any, originals: bool) -> None:
-        # Decoders may leave images out, so it is the batch that tells the place of an image. A distributed sampler
-        # deals images out in turn.
-        seen = self._seen.get(batch["dataset"], 0)
-        self._seen[batch["dataset"]] = seen + len(batch["name"])
-        rank, ranks = trainer.global_rank, trainer.world_size
-        places = {name: (seen + i) * ranks + rank for i, name in enumerate(batch["name"])}
+        places = self._places.of(trainer, batch)
         if min(places.values()) >= self.rows * self.columns:
             return
         for output in outputs_of(outputs):
