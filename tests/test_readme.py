@@ -28,6 +28,12 @@ _STEPS = (
     "--trainer.callbacks+=callbacks.ResultRecord "
     "--trainer.callbacks+=callbacks.LastCheckpoint"
 )
+_DIGITS = (
+    "--trainer.accelerator cpu --trainer.max_epochs 2 --model.stage1_epochs 1 --model.codec.width 8 "
+    "--trainer.limit_val_batches 0 --trainer.callbacks=callbacks.Bits --trainer.callbacks+=callbacks.Bpp "
+    "--trainer.callbacks+=callbacks.Mse --trainer.callbacks+=callbacks.ResultRecord "
+    "--trainer.callbacks+=callbacks.LastCheckpoint"
+)
 _OFFLINE = "--model.clip.pretrained false --model.clip.architecture tiny --model.k_p 0 --model.k_j 0"
 
 
@@ -37,6 +43,10 @@ def shortened(command: str) -> str:
         return command + " DEMO_FLAGS='--trainer.max_epochs 1 --trainer.limit_train_batches 3 --data.crop_size 64'"
     if command == "make test":
         return command + " TEST_FLAGS='tests/test_bitstream.py -k overhead'"
+    if " sweep " in command:
+        return f"{command} --limit 1 -- {_DIGITS} --data.root null --data.name digits --trainer.logger false"
+    if "configs/digits" in command:
+        return f"{command} {_DIGITS}"
     if " anchors " in command:
         return command + " --codecs jpeg webp --quality 20 --alexnet false --data.test_crop 256"
     offline = "" if "elic" in command else _OFFLINE
@@ -103,4 +113,6 @@ def test_every_command_runs(checkout: Path) -> None:
         *("runs/demo/pictures/sample-test/chelsea.png", "runs/demo/chelsea.taco", "runs/demo/chelsea.png"),
         *("runs/taco_0.0016/results/kodak.json", "cat.taco", "cat.png"),
         *("runs/anchors/webp/quality_20/results/kodak.json", "runs/report/index.html"),
+        *("runs/digits_two_stage/results/digits-test-g2.json", "seven.digits", "seven.png"),
+        *("runs/digits_rate/bits_1/done.json", "runs/digits_report/README.md"),
     } <= left

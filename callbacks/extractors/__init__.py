@@ -8,6 +8,7 @@ from callbacks.extractors.base import FeatureExtractor
 from callbacks.extractors.clip_vision import ClipVision
 from callbacks.extractors.digit_features import DigitFeatures
 from callbacks.extractors.inception import Inception
+from callbacks.extractors.lpips_backbone import LpipsBackbone
 from callbacks.extractors.random_features import RandomFeatures
 
-__all__ = ["ClipVision", "DigitFeatures", "FeatureExtractor", "Inception", "RandomFeatures"]
+__all__ = ["ClipVision", "DigitFeatures", "FeatureExtractor", "Inception", "LpipsBackbone", "RandomFeatures"]

@@ -20,6 +20,11 @@ def _parser() -> argparse.ArgumentParser:
         "results", nargs="+", type=Path, metavar="RESULTS", help="result records, or folders that hold them"
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the report")
+    parser.add_argument(
+        "--keep_records",
+        action="store_true",
+        help="copy the records, with rows of 100 images each, and the sample grids to records/ of the report",
+    )
     parser.add_argument("--force", action="store_true", help="write into a folder that holds other files too")
     return parser
 
@@ -36,7 +41,7 @@ def main(args: list[str]) -> None:
     from lightning_modules.reports.digits.make import make_digits_report
 
     try:
-        make_digits_report(options.results, options.output, options.force)
+        make_digits_report(options.results, options.output, options.force, options.keep_records)
     except ReportError as error:
         raise CommandError(str(error)) from error
     except OSError as error:

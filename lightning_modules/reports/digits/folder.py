@@ -38,6 +38,12 @@ class ReportFolder:
         write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
         return self.add([path])[0]
 
+    def write_bytes(self, name: str, data: bytes) -> str:
+        """Write a file; its path relative to the folder."""
+        path = self.path / name
+        write_atomically(path, lambda draft: draft.write_bytes(data))
+        return self.add([path])[0]
+
     def add(self, paths: Sequence[Path]) -> list[str]:
         """Take files that were written into the folder for its own; their paths relative to it."""
         names = [path.relative_to(self.path).as_posix() for path in paths]

@@ -13,6 +13,7 @@ from lightning_modules.reports.digits.claims import claims_section
 from lightning_modules.reports.digits.differences import Differences, differences_section
 from lightning_modules.reports.digits.folder import ReportFolder
 from lightning_modules.reports.digits.grids import grids_section
+from lightning_modules.reports.digits.kept_records import keep
 from lightning_modules.reports.digits.markdown import HEADINGS, section_text, shown
 from lightning_modules.reports.digits.measures import figures_of
 from lightning_modules.reports.digits.models import DatasetModels, sort_models
@@ -35,16 +36,19 @@ PAPER = (
 )
 
 
-def make_digits_report(results: Sequence[Path], output: Path, force: bool = False) -> None:
+def make_digits_report(
+    results: Sequence[Path], output: Path, force: bool = False, keep_records: bool = False
+) -> None:
     """Read result records, write the report, and print its tables.
 
     Args:
         results: Result records, or folders that hold them.
         output: Folder of the report: README.md, tables/*.csv, figures/*.png and *.svg, pictures/*.png.
         force: Write into a folder that holds other files too.
+        keep_records: Put copies of the records and their sample grids into it, too; see `keep`.
 
     Raises:
-        ReportError: See `read_results`, `sort_models` and `ReportFolder`.
+        ReportError: See `read_results`, `sort_models`, `keep` and `ReportFolder`.
     """
     found = read_results(results)
     datasets = sort_models(found.results)
@@ -65,6 +69,8 @@ def make_digits_report(results: Sequence[Path], output: Path, force: bool = Fals
             }
             lines += section_text(section, csvs, pictures)
             _print_section(console, models.dataset, section)
+    if keep_records:
+        keep(found.results, folder)
     folder.write_text(PAGE, "\n".join(lines).rstrip() + "\n")
     folder.finish()
     for line in _counted(found):
