@@ -14,7 +14,8 @@ from torch import Tensor
 from lightning_modules.codec_module import CodecModule, to_8_bit
 from lightning_modules.codecs.complexity import macs_by_part
 from lightning_modules.codecs.conditional_codec import PerceptualDecoder, check_realism, interpolate
-from lightning_modules.codecs.digits import NOISE, DigitCodec, StoredDigits, digest
+from lightning_modules.codecs.digits import NOISE, DigitCodec, StoredDigits
+from lightning_modules.codecs.fingerprint import digest
 from lightning_modules.codecs.keyed_noise import keyed_normal
 from lightning_modules.files import write_atomically
 from lightning_modules.losses.rate_distortion import bits

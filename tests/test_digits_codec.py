@@ -15,8 +15,9 @@ from lightning_modules.codecs.bitstream import (
     WrongCodecError,
     WrongWeightsError,
 )
+from lightning_modules.codecs.digit_decoder import DigitDecoder
 from lightning_modules.codecs.digit_networks import DigitCritic, copy_decoder, decoder, encoder
-from lightning_modules.codecs.digits import DigitCodec, DigitDecoder
+from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.codecs.keyed_noise import keyed_normal, keyed_uniform
 from lightning_modules.losses.rate_distortion import bits
 from tests.digit_helpers import random_digits, small_codec, with_g2

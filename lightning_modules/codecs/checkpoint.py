@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 from lightning_modules.codecs.codec import Codec
-from lightning_modules.codecs.digits import DigitCodec, DigitDecoder
+from lightning_modules.codecs.digit_decoder import DigitDecoder
+from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.codecs.elic import ElicCodec
 from lightning_modules.codecs.taco import TacoCodec
 from lightning_modules.codecs.text_encoder import ClipTextEncoder

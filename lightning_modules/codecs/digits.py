@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -23,10 +22,11 @@ from lightning_modules.codecs.complexity import macs_by_part
 from lightning_modules.codecs.conditional_codec import (
     ConditionalCodec,
     ConditionalOutput,
-    PerceptualDecoder,
     interpolate,
 )
-from lightning_modules.codecs.digit_networks import SIDE, Variant, decoder, encoder, perceptual_decoder
+from lightning_modules.codecs.digit_decoder import DigitDecoder
+from lightning_modules.codecs.digit_networks import SIDE, Variant, decoder, encoder
+from lightning_modules.codecs.fingerprint import digest
 from lightning_modules.codecs.keyed_noise import keyed_normal, mix
 from lightning_modules.codecs.range_coder import SymbolDecoder, SymbolEncoder
 from lightning_modules.codecs.side_information import ClassLabel
@@ -44,37 +44,6 @@ class StoredDigits(NamedTuple):
     """int64 (N,), or None for a codec without side information."""
     keys: Tensor
     """int64 (N,): seeds of the decoder's noise, drawn from the payload."""
-
-
-class DigitDecoder(PerceptualDecoder):
-    """g2 for digits: the code with the one-hot label, and noise, to an image.
-
-    Args:
-        variant: As of the codec.
-        width: As of the codec.
-        code_channels: Bits of the code, plus the classes where the codec has side information.
-        noise_dim: Length of W.
-    """
-
-    def __init__(self, variant: Variant, width: int, code_channels: int, noise_dim: int) -> None:
-        super().__init__()
-        self.variant, self.width = variant, width
-        self.code_channels, self.noise_dim = code_channels, noise_dim
-        self.network = perceptual_decoder(variant, width, code_channels + noise_dim)
-
-    def forward(self, code: Tensor, noise: Tensor) -> Tensor:
-        """Images (B, 1, 32, 32), not clamped."""
-        images: Tensor = self.network(torch.cat((code, noise[:, :, None, None].to(code.dtype)), 1))
-        return images
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            "variant": self.variant,
-            "width": self.width,
-            "code_channels": self.code_channels,
-            "noise_dim": self.noise_dim,
-        }
 
 
 class DigitCodec(ConditionalCodec):
@@ -338,13 +307,3 @@ class DigitCodec(ConditionalCodec):
         finally:
             self.train(training)
         return {name: count / 1000 / SIDE**2 for name, count in macs.items()}
-
-
-def digest(config: str, parts: Mapping[str, nn.Module]) -> str:
-    """SHA-256 over a configuration and all weights of some networks."""
-    result = hashlib.sha256(config.encode())
-    for part, network in parts.items():
-        for name, tensor in network.state_dict().items():
-            result.update(f"{part}.{name}".encode())
-            result.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return result.hexdigest()

@@ -6,7 +6,6 @@ anchors are the odd cells, and y is one stream (Lee et al. 2024, appendix A; the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from lightning_modules.codecs.bitstream import (
 from lightning_modules.codecs.checkerboard import pack
 from lightning_modules.codecs.codec import CODEC_IDS, Codec, CodecOutput, Encoded, check_origin
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood, ste_round, uniform_noise
+from lightning_modules.codecs.fingerprint import digest
 from lightning_modules.codecs.latent_coder import LatentCoder
 from lightning_modules.codecs.space_channel_context import SpaceChannelContext
 from lightning_modules.codecs.transforms import (
@@ -144,12 +144,7 @@ class ElicCodec(Codec):
         return self._snapshot
 
     def _digest(self) -> str:
-        digest = hashlib.sha256(repr((self.N, self.M, self.slices, self.context_hidden)).encode())
-        for part_name, part in self._decoder_parts():
-            for name, tensor in part.state_dict().items():
-                digest.update(f"{part_name}.{name}".encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return digest(repr((self.N, self.M, self.slices, self.context_hidden)), dict(self._decoder_parts()))
 
     def train(self, mode: bool = True) -> ElicCodec:
         """Switch mode and drop the float64 snapshot: weights change between one evaluation and the next."""
