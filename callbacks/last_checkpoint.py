@@ -51,24 +51,27 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save when due."""
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at
-        # Between the parts of an accumulated batch there is nothing consistent to save.
-        between_steps = not trainer.fit_loop._should_accumulate()
+        # Between the parts of an accumulated batch there is nothing consistent to save. And what is saved after an
+        # epoch's last batch, but before its end, the trainer cannot continue twice: that waits for the end.
+        between_steps = not trainer.fit_loop._should_accumulate() and not trainer.is_last_batch
         if between_steps and (due or self._interrupted):
-            path = self._save(trainer)
-            if self._interrupted:
-                rank_zero_info(f"Saved {path}; continue with --if_exists resume.")
-                raise KeyboardInterrupt
+            self._stop_if_interrupted(self._save(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the state after the epoch's validation."""
         if not getattr(trainer, "fast_dev_run", False):
-            self._save(trainer)
+            self._stop_if_interrupted(self._save(trainer))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give Ctrl-C back."""
         if self._previous_handler is not None:
             signal.signal(signal.SIGINT, self._previous_handler)
             self._previous_handler = None
+
+    def _stop_if_interrupted(self, path: Path) -> None:
+        if self._interrupted:
+            rank_zero_info(f"Saved {path}; continue with --if_exists resume.")
+            raise KeyboardInterrupt
 
     def _save(self, trainer: L.Trainer) -> Path:
         path = Path(trainer.default_root_dir) / "last.ckpt"

@@ -142,6 +142,10 @@ class StopAfter(L.Callback):
         self.step, self.path = step, path
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if not trainer.is_last_batch:  # as LastCheckpoint does
+            self.on_train_epoch_end(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *args: Any) -> None:
         if trainer.global_step == self.step:
             trainer.save_checkpoint(self.path, weights_only=False)
             raise InterruptedError
