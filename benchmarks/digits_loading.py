@@ -4,7 +4,7 @@
 
 Shuffled batches of 128 on the training device, torchvision with `Resize(32)`, `ToTensor` and 2 persistent workers.
 The contestants take turns; the medians of the rounds are compared. With `--network` each batch also is a step of
-stage 1 of the digits codec in that width (128 in the paper), and the network alone, on one batch again and again, is a
+stage 1 of the digits codec in that width (128 in the paper). The network alone, on one batch again and again, is a
 third contestant: faster than that no loading can be.
 """
 

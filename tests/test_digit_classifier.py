@@ -327,6 +327,6 @@ class TestMetrics:
         main_config = ("-c", "configs/digits_classifier.yaml")
         config = parse(*main_config, "-c", overlay({"checkpoint": "runs/digits_classifier/last.ckpt"}))
         classifier = config["trainer"]["callbacks"][-1]["init_args"]["classifier"]
-        assert classifier["init_args"] == {"checkpoint": "runs/digits_classifier/last.ckpt"}
+        assert classifier["init_args"] == {"checkpoint": "runs/digits_classifier/last.ckpt", "make": None}
         with pytest.raises(SystemExit):
             parse(*main_config, "-c", overlay({}))

@@ -19,7 +19,7 @@ def main(args: list[str]) -> None:
         prog="python -m lightning_modules.cli sample",
         description="Write the two test photographs of the embedded data, and captions.json, to a folder; or, with "
         "--digits, the first test digit of each class.",
-        epilog="examples: sample photographs; sample --digits digits",
+        epilog="example: sample photographs, or sample --digits digits",
     )
     parser.add_argument("folder", type=Path, help="where to put them; made if it does not exist")
     parser.add_argument("--digits", action="store_true", help="digits of 32x32 instead of photographs")
