@@ -31,7 +31,8 @@ def keep(results: Sequence[Result], folder: ReportFolder) -> None:
     """
     places: dict[str, Path] = {}
     for result in results:
-        place = "/".join(result.run_dir.resolve().parts[-2:])
+        # The folder of all runs says nothing, and git is told to pass it over.
+        place = "/".join(part for part in result.run_dir.resolve().parts[-2:] if part != "runs")
         if places.setdefault(place, result.run_dir) != result.run_dir:
             raise ReportError(
                 f"{places[place]} and {result.run_dir} would both be kept as {place}: rename one of the folders"
