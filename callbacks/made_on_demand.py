@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from lightning_modules.pretrained import PretrainedError
+from lightning_modules.run_directory import is_first_process
 
 _PROCESS_GROUP = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 _PATIENCE_SECONDS = 3600
@@ -29,7 +30,7 @@ def make_checkpoint(path: Path, command: str) -> None:
     """
     if path.is_file():
         return
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))):
+    if not is_first_process():
         _wait_for(path)
         return
     print(f"{path} does not exist yet; it is trained now, once: {command}", file=sys.stderr)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.codecs.conditional_codec import ConditionalOutput
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.decoder_series import DecoderSeriesModule
 from lightning_modules.losses.rate_distortion import bits
@@ -25,18 +26,21 @@ def optimizer_of(
     return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.0, 0.9))
 
 
-def stage1_loss(codec: DigitCodec, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def codec_loss(out: ConditionalOutput, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """MSE plus what trains the entropy model, and figures to log.
 
     The rate is set by the length of the code (appendix B.1), so that MSE alone moves f and g1. The entropy model
-    learns H(M|Y) beside them: its cross-entropy, in bits, reaches no other network unless the codec's `rate_gradient`
-    is set.
+    learns H(M|Y) beside them: its cross-entropy, in bits, reaches no other network.
     """
-    out = codec(batch["image"], codec.side_information(batch), batch["key"])
-    mse = F.mse_loss(out["x_hat"].float(), batch["image"])
+    mse = F.mse_loss(out["x_hat"].float(), x)
     rates = {name: bits(values.float()).mean() for name, values in out["likelihoods"].items()}
     rate = torch.stack(list(rates.values())).sum()
     return mse + rates["code"], {"mse": mse, "bits": rate}
+
+
+def stage1_loss(codec: DigitCodec, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """`codec_loss` of a batch."""
+    return codec_loss(codec(batch["image"], codec.side_information(batch), batch["key"]), batch["image"])
 
 
 class ConditionalModule(DecoderSeriesModule):

@@ -57,6 +57,8 @@ class DecoderSeriesModule(CodecModule):
             raise ValueError("realism is empty: name at least one place between 0 (g1) and 1 (g2)")
         if decode_as and codec.label is None:
             raise ValueError("decode_as needs a codec with side information: set codec.conditional to true")
+        if codec.label is not None:
+            codec.label.checked(torch.tensor(list(decode_as), dtype=torch.int64))
         self.codec = codec
         self.realism = list(realism)
         self.decode_as = list(decode_as)

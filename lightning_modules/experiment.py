@@ -18,6 +18,7 @@ from datamodules.errors import DataError
 from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
 from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.commands import VERBS
+from lightning_modules.errors import SettingError
 from lightning_modules.pretrained import PretrainedError
 from lightning_modules.run_directory import IfExists, RunDirectoryError, checkpoint_to_measure, prepare
 
@@ -113,7 +114,7 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
             auto_configure_optimizers=False,
             args=args,
         )
-    except (DataError, NonFiniteLossError, ResultExistsError, RunDirectoryError) as error:
+    except (DataError, NonFiniteLossError, ResultExistsError, RunDirectoryError, SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except ValueError as error:

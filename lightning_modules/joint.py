@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lightning_modules.codecs.digit_networks import DigitCritic
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.codecs.keyed_noise import keyed_uniform
-from lightning_modules.conditional import optimizer_of
+from lightning_modules.conditional import OptimizerName, codec_loss, optimizer_of
 from lightning_modules.decoder_series import DecoderSeriesModule
 from lightning_modules.losses.adversarial import gradient_penalty, wasserstein_gap
-from lightning_modules.losses.rate_distortion import bits
 from lightning_modules.named_gradients import refuse_loss_scaling, step_on
-from lightning_modules.perceptual_decoder import MIX, AdversarialTraining
+from lightning_modules.perceptual_decoder import MIX
 
 
 class JointModule(DecoderSeriesModule):
@@ -32,7 +29,11 @@ class JointModule(DecoderSeriesModule):
         codec: The codec; its one decoder reads noise (`codec.noise_dim`).
         beta: β, weight of the critic's score against the MSE.
         learning_rate: Of encoder, decoder and entropy model.
-        adversarial: How the critic is trained; of the rest, the optimiser and the milestones apply.
+        critic_learning_rate: Of the critic.
+        optimizer: Of both: "adam" with β = (0, 0.9), or the paper's "rmsprop".
+        penalty: Weight of the critic's gradient penalty.
+        milestones: Epochs at which both learning rates are multiplied by `decay`.
+        decay: Factor at each milestone.
 
     Raises:
         ValueError: β is negative, or the decoder has no noise.
@@ -43,7 +44,11 @@ class JointModule(DecoderSeriesModule):
         codec: DigitCodec,
         beta: float = 0.005,
         learning_rate: float = 1e-4,
-        adversarial: AdversarialTraining = AdversarialTraining(),  # noqa: B008  a plain record, copied
+        critic_learning_rate: float = 5e-4,
+        optimizer: OptimizerName = "adam",
+        penalty: float = 10.0,
+        milestones: tuple[int, ...] = (50,),
+        decay: float = 0.1,
     ) -> None:
         super().__init__(codec, [1.0], [])
         if beta < 0:
@@ -52,8 +57,10 @@ class JointModule(DecoderSeriesModule):
             raise ValueError("joint training needs a decoder with noise: set codec.noise_dim, such as to 89")
         self.automatic_optimization = False
         self.beta = beta
-        self.learning_rate = learning_rate
-        self.adversarial = replace(adversarial)
+        self.learning_rate, self.critic_learning_rate = learning_rate, critic_learning_rate
+        self.optimizer = optimizer
+        self.penalty = penalty
+        self.milestones, self.decay = milestones, decay
         self.critic = DigitCritic(codec.label.channels if codec.label else 0)
 
     def setting(self) -> dict[str, Any]:
@@ -62,7 +69,8 @@ class JointModule(DecoderSeriesModule):
 
     def training_details(self) -> dict[str, Any]:
         """Sizes, and how the critic was trained."""
-        own = {"noise_dim": self.codec.noise_dim, "adversarial": asdict(self.adversarial)}
+        names = ("learning_rate", "critic_learning_rate", "optimizer", "penalty", "milestones", "decay")
+        own = {"noise_dim": self.codec.noise_dim, **{name: getattr(self, name) for name in names}}
         return {**super().training_details(), **own}
 
     def on_fit_start(self) -> None:
@@ -71,12 +79,12 @@ class JointModule(DecoderSeriesModule):
 
     def configure_optimizers(self) -> Any:
         """One for the codec, one for the critic."""
-        a = self.adversarial
         optimizers = [
-            optimizer_of(a.optimizer, list(self.codec.parameters()), self.learning_rate),
-            optimizer_of(a.optimizer, list(self.critic.parameters()), a.critic_learning_rate),
+            optimizer_of(self.optimizer, list(self.codec.parameters()), self.learning_rate),
+            optimizer_of(self.optimizer, list(self.critic.parameters()), self.critic_learning_rate),
         ]
-        return optimizers, [torch.optim.lr_scheduler.MultiStepLR(o, list(a.milestones), a.decay) for o in optimizers]
+        milestones = list(self.milestones)
+        return optimizers, [torch.optim.lr_scheduler.MultiStepLR(o, milestones, self.decay) for o in optimizers]
 
     def on_train_epoch_end(self) -> None:
         """Step the schedules, which nobody else does under manual optimisation."""
@@ -93,19 +101,12 @@ class JointModule(DecoderSeriesModule):
         with torch.autocast(x.device.type, enabled=False):
             gap = wasserstein_gap(self.critic, x, picture.detach(), condition)
         penalty = gradient_penalty(self.critic, x, picture.detach(), condition, keyed_uniform(keys, 1, MIX))
-        step_on(self, critic_optimizer, self.adversarial.penalty * penalty - gap, counted=False)
-        mse = F.mse_loss(picture, x)
-        rates = {name: bits(values.float()).mean() for name, values in out["likelihoods"].items()}
-        loss = mse + rates["code"] - self.beta * self._score(picture, condition)
-        step_on(self, codec_optimizer, loss, counted=True)
-        figures = {
-            "mse": mse,
-            "wasserstein": gap,
-            "penalty": penalty,
-            "bits": torch.stack(list(rates.values())).sum(),
-        }
+        step_on(self, critic_optimizer, self.penalty * penalty - gap, counted=False)
+        loss, figures = codec_loss(out, x)
+        step_on(self, codec_optimizer, loss - self.beta * self._score(picture, condition), counted=True)
+        figures = {**figures, "wasserstein": gap, "penalty": penalty}
         self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})
-        self.log("mse", mse.detach(), prog_bar=True, logger=False)
+        self.log("mse", figures["mse"].detach(), prog_bar=True, logger=False)
 
     def _score(self, picture: Tensor, condition: Tensor | None) -> Tensor:
         with torch.autocast(picture.device.type, enabled=False):

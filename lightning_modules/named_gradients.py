@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from torch import Tensor
 
+from lightning_modules.errors import SettingError
+
 
 def step_on(module: L.LightningModule, optimizer: LightningOptimizer, loss: Tensor, *, counted: bool) -> None:
     """Minimise a loss by one step on the optimiser's parameters, and on nothing else.
@@ -48,10 +50,10 @@ def refuse_loss_scaling(trainer: Any) -> None:
     """Say so before training starts where gradients would need scaling.
 
     Raises:
-        ValueError: precision is 16-mixed.
+        SettingError: precision is 16-mixed.
     """
     if str(trainer.precision).startswith("16"):
-        raise ValueError(
+        raise SettingError(
             f"trainer.precision {trainer.precision} needs loss scaling, which the gradient penalty does not survive: "
             "use 32-true or bf16-mixed"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -150,7 +150,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
 
         Raises:
             CheckpointError: No checkpoint was named, or it holds another codec.
-            ValueError: See `refuse_loss_scaling`.
+            SettingError: See `refuse_loss_scaling`.
         """
         refuse_loss_scaling(self.trainer)
         if self.second_stage_batches is None:
@@ -205,12 +205,12 @@ class PerceptualDecoderModule(DecoderSeriesModule):
 
     def on_train_epoch_end(self) -> None:
         """Step the schedules of the stage, which nobody else does under manual optimisation."""
-        for schedule in self._as_list(self.lr_schedulers())[-2:]:
+        for schedule in cast(list[Any], self.lr_schedulers())[-2:]:
             schedule.step()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Critic, then g2, then its average."""
-        g2_optimizer, critic_optimizer = self._as_list(self.optimizers())[-2:]
+        g2_optimizer, critic_optimizer = cast(list[Any], self.optimizers())[-2:]
         self.second_stage_step(batch, g2_optimizer, critic_optimizer)
 
     def second_stage_step(self, batch: Any, g2_optimizer: Any, critic_optimizer: Any) -> None:
@@ -294,7 +294,3 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         everything = self.all_gather(read)
         assert isinstance(everything, Tensor)
         return everything.transpose(0, 1).flatten(0, 1).roll(1, 0)[rank::world]
-
-    @staticmethod
-    def _as_list(one_or_many: Any) -> list[Any]:
-        return list(one_or_many) if isinstance(one_or_many, list | tuple) else [one_or_many]

@@ -35,7 +35,7 @@ def prepare(run_dir: Path, if_exists: IfExists) -> Path | None:
     # What a start that failed left behind, a config and empty logs, is nobody's loss. And the other processes of a
     # distributed run arrive when the first has already begun to write.
     worth_keeping = any(run_dir.glob("*.ckpt")) or (run_dir / "results").is_dir()
-    if not worth_keeping or not _is_first_process():
+    if not worth_keeping or not is_first_process():
         return None
     if if_exists == "error":
         raise RunDirectoryError(
@@ -63,6 +63,6 @@ def checkpoint_to_measure(run_dir: Path) -> Path:
     return last
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
     """Whether this process starts the run, judged before any process group exists."""
     return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -73,11 +73,11 @@ class TwoStageModule(PerceptualDecoderModule):
         if self.current_epoch >= self.stage1_epochs:
             super().on_train_epoch_end()
         else:
-            self._as_list(self.lr_schedulers())[0].step()
+            cast(list[Any], self.lr_schedulers())[0].step()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """A batch of the stage that the epoch belongs to."""
-        codec_optimizer, g2_optimizer, critic_optimizer = self._as_list(self.optimizers())
+        codec_optimizer, g2_optimizer, critic_optimizer = cast(list[Any], self.optimizers())
         if self.current_epoch >= self.stage1_epochs:
             if self.second_stage_batches is None:
                 self.begin_second_stage()

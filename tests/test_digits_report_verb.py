@@ -173,7 +173,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.C
     (output / "notes.txt").write_text("mine")
     with pytest.raises(SystemExit):
         report(folder, output=output)
-    assert "no digits report" in capsys.readouterr().err
+    assert "holds something that is no report" in capsys.readouterr().err
     main(["digits_report", str(folder), "-o", str(output), "--force"])
     assert (output / "notes.txt").read_text() == "mine" and (output / "README.md").is_file()
 
@@ -222,3 +222,14 @@ def test_two_models_of_one_point_are_refused(tmp_path: Path) -> None:
         digits_record(tmp_path / f"w{width}", 4, False, "g1", 4.0, mse=0.05, training={"width": width})
     with pytest.raises(ReportError, match=r"w128.* and .*w32.* are of two models of the 4-bit code"):
         sort_models(read_results([tmp_path]).results)
+
+
+def test_kept_records_give_the_same_report(tmp_path: Path) -> None:
+    _, folder = pictured(write_methods(tmp_path / "runs"))
+    first, second = tmp_path / "first", tmp_path / "second"
+    main(["digits_report", str(folder), "-o", str(first), "--keep_records"])
+    assert len(list((first / "records").rglob("*.json"))) == len(list(folder.rglob("results/*.json")))
+    page, again = (first / "README.md").read_text("utf-8"), report(first / "records", output=second)
+    assert again == page and "![" in page
+    for picture in [*(first / "pictures").iterdir(), *(first / "figures").glob("*.png")]:
+        assert (second / picture.relative_to(first)).read_bytes() == picture.read_bytes()

@@ -60,7 +60,6 @@ class DigitCodec(ConditionalCodec):
         variant: `fig8`, the paper's figure, or `yan`, the code that it follows.
         width: Channels of the first layer; 128 in Fig. 8.
         noise_dim: Noise inputs of g1, for joint training, where one decoder serves both ends; 0 in two stages.
-        rate_gradient: Let the rate's gradient reach f. The paper sets the rate by b alone.
 
     Raises:
         ValueError: An argument is out of range.
@@ -75,7 +74,6 @@ class DigitCodec(ConditionalCodec):
         variant: Variant = "fig8",
         width: int = 128,
         noise_dim: int = 0,
-        rate_gradient: bool = False,
     ) -> None:
         super().__init__()
         if bits < 1:
@@ -83,7 +81,7 @@ class DigitCodec(ConditionalCodec):
         if width < 1 or noise_dim < 0:
             raise ValueError(f"codec.width {width} must be at least 1, and codec.noise_dim {noise_dim} at least 0")
         self.bits, self.conditional, self.variant, self.width = bits, conditional, variant, width
-        self.noise_dim, self.rate_gradient = noise_dim, rate_gradient
+        self.noise_dim = noise_dim
         self.label = ClassLabel() if conditional else None
         self.f = encoder(variant, width, bits)
         self.g1: nn.Sequential = decoder(variant, width, self.code_channels + noise_dim)
@@ -96,7 +94,7 @@ class DigitCodec(ConditionalCodec):
 
     def config(self) -> dict[str, object]:
         """Constructor arguments."""
-        names = ("bits", "conditional", "variant", "width", "noise_dim", "rate_gradient")
+        names = ("bits", "conditional", "variant", "width", "noise_dim")
         return {name: getattr(self, name) for name in names}
 
     def perceptual_decoder(self, noise_dim: int | None) -> DigitDecoder:
@@ -121,6 +119,8 @@ class DigitCodec(ConditionalCodec):
     def forward(self, x: Tensor, y: Any = None, keys: Tensor | None = None) -> ConditionalOutput:
         """Train or evaluate; rounding is the same in both.
 
+        The rate has no gradient to f: the paper sets it by b alone.
+
         Args:
             x: (B, 1, 32, 32) in [0, 1].
             y: Labels int64 (B,), for a codec with side information.
@@ -128,7 +128,7 @@ class DigitCodec(ConditionalCodec):
         """
         code = binarise(self.f(x))
         condition = self.label.embed(y) if self.label and y is not None else None
-        likelihoods = {"code": self.prior.likelihood(code if self.rate_gradient else code.detach(), condition)}
+        likelihoods = {"code": self.prior.likelihood(code.detach(), condition)}
         if self.label and y is not None:
             likelihoods["label"] = self.label.likelihood(y)
         read = self.embedded(code, y)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from lightning_modules.codecs.cdf_tables import CdfTables, tables_of_probabilities
 from lightning_modules.codecs.range_coder import SymbolDecoder, SymbolEncoder
+from lightning_modules.errors import SettingError
 
 
 class ClassLabel:
@@ -22,8 +22,6 @@ class ClassLabel:
         classes: Number of classes, all equally likely to the coder. (MNIST's empirical entropy is 3.319 bits against
             log2 10 = 3.322: a prior would gain nothing.)
     """
-
-    kind: ClassVar[str] = "label"
 
     def __init__(self, classes: int = 10) -> None:
         self.classes = classes
@@ -37,10 +35,10 @@ class ClassLabel:
         """Y of a batch, int64 (B,).
 
         Raises:
-            ValueError: The batch has no labels, or labels out of range.
+            SettingError: The batch has no labels, or labels out of range.
         """
         if "label" not in batch:
-            raise ValueError(
+            raise SettingError(
                 f"the data {batch.get('dataset', '')} has no labels, which this codec sends as side information: use "
                 "labelled data, or set model.codec.conditional to false"
             )
@@ -51,11 +49,11 @@ class ClassLabel:
         """The labels themselves.
 
         Raises:
-            ValueError: One is out of range.
+            SettingError: One is out of range.
         """
         wrong = labels[(labels < 0) | (labels >= self.classes)]
         if len(wrong):
-            raise ValueError(f"label {wrong[0].item()} is not in 0..{self.classes - 1}")
+            raise SettingError(f"label {wrong[0].item()} is not in 0..{self.classes - 1}")
         return labels
 
     def embed(self, labels: Tensor) -> Tensor:
@@ -65,11 +63,6 @@ class ClassLabel:
     def likelihood(self, labels: Tensor) -> Tensor:
         """Probability of each label, float64 (B, 1)."""
         return torch.full((len(labels), 1), 1 / self.classes, dtype=torch.float64, device=labels.device)
-
-    @property
-    def bits(self) -> float:
-        """Of one label."""
-        return math.log2(self.classes)
 
     @cached_property
     def _tables(self) -> CdfTables:

@@ -79,7 +79,7 @@ def read_points(path: Path, dataset: str | None = None) -> list[Point]:
     Raises:
         ReportError: The file cannot be read, is neither kind, or is damaged.
     """
-    content = _load(path)
+    content = load_json(path)
     if isinstance(content, Mapping) and _is_ours(content):
         return [measured_point(path, content)]
     if isinstance(content, Mapping) and isinstance(content.get("results"), Mapping):
@@ -90,7 +90,12 @@ def read_points(path: Path, dataset: str | None = None) -> list[Point]:
     )
 
 
-def _load(path: Path) -> Any:
+def load_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ReportError: It cannot be read, or is no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -108,7 +113,7 @@ def _json_files(folder: Path) -> Iterator[Path]:
 
 def _may_be_result(path: Path) -> bool:
     try:
-        content = _load(path)
+        content = load_json(path)
     except ReportError:
         return True
     if not isinstance(content, Mapping):

@@ -75,16 +75,16 @@ def write_single(
     """One kind of figure, one column wide; the paths that were written (`stem` and the suffixes of `FORMATS`)."""
 
     def draw() -> Drawing:
-        drawing = _blank(COLUMN, 2.6)
+        drawing = blank(COLUMN, 2.6)
         axes = drawing.subplots()
         handles = _draw(axes, curves, styles, figure, log_rate)
         if len(handles) <= MAX_IN_AXES:
             axes.legend(handles=handles, loc=_free_corner(figure))  # type: ignore[call-overload]
         else:
-            _legend_above(drawing, handles)
+            legend_above(drawing, handles)
         return drawing
 
-    return _write(draw, stem)
+    return write_drawing(draw, stem)
 
 
 def write_panels(
@@ -105,7 +105,7 @@ def write_panels(
     def draw() -> Drawing:
         columns = min(PANELS_PER_ROW, len(figures))
         rows = math.ceil(len(figures) / columns)
-        drawing = _blank(PANEL[0] * columns, PANEL[1] * rows)
+        drawing = blank(PANEL[0] * columns, PANEL[1] * rows)
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
         for i, axes in enumerate(grid.flat):
@@ -114,10 +114,10 @@ def write_panels(
                     handles.setdefault(str(handle.get_label()), handle)
             else:
                 axes.set_axis_off()
-        _legend_above(drawing, [handles[style.title] for style in styles if style.title in handles])
+        legend_above(drawing, [handles[style.title] for style in styles if style.title in handles])
         return drawing
 
-    return _write(draw, stem)
+    return write_drawing(draw, stem)
 
 
 def _draw(
@@ -175,7 +175,7 @@ def _free_corner(figure: Figure) -> str:
     return {True: "lower right", False: "upper right", None: "best"}[figure.higher_is_better]
 
 
-def _legend_above(drawing: Drawing, handles: Sequence[Line2D]) -> None:
+def legend_above(drawing: Drawing, handles: Sequence[Line2D]) -> None:
     """A legend over the axes, in as few rows as its width allows."""
     for columns in range(len(handles), 0, -1):
         legend = drawing.legend(handles=handles, loc="outside upper center", ncols=columns)
@@ -185,22 +185,29 @@ def _legend_above(drawing: Drawing, handles: Sequence[Line2D]) -> None:
         legend.remove()
 
 
-def _blank(width: float, height: float) -> Drawing:
+def blank(width: float, height: float) -> Drawing:
     """An empty drawing of a size in inches, which can measure text."""
     drawing = Drawing(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawing)
     return drawing
 
 
-def _write(draw: Callable[[], Drawing], stem: Path) -> list[Path]:
+def write_drawing(draw: Callable[[], Drawing], stem: Path, suffixes: Sequence[str] = tuple(FORMATS)) -> list[Path]:
+    """Draw in the house style and write it in formats of `FORMATS`, the same bytes from the same drawing.
+
+    Args:
+        draw: Makes the drawing.
+        stem: Path without suffix.
+        suffixes: Which formats.
+    """
     written = []
     with mpl.rc_context(RC):  # type: ignore[arg-type]
         drawing = draw()
         # Arranged once, not for every format.
         drawing.draw_without_rendering()
         drawing.set_layout_engine("none")
-        for suffix, options in FORMATS.items():
-            path = stem.with_name(stem.name + suffix)
+        for suffix in suffixes:
+            path, options = stem.with_name(stem.name + suffix), FORMATS[suffix]
             write_atomically(path, lambda draft, options=options: drawing.savefig(draft, **options))  # type: ignore[misc]
             written.append(path)
     return written

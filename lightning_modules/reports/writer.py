@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_modules.files import write_atomically
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.figures import figures_of
+from lightning_modules.reports.folder import ReportFolder
 from lightning_modules.reports.model import Curve
 from lightning_modules.reports.page import build_page
 from lightning_modules.reports.pictures import match_pictures
@@ -22,8 +21,6 @@ from lightning_modules.reports.style import style_curves
 
 PAGE = "index.html"
 MANIFEST = "report.manifest"
-"""JSON: which files of the folder are the report's. No `.json`, so that a search for records passes it over."""
-MARK = "lightning_modules report"
 
 
 @dataclass(frozen=True)
@@ -120,35 +117,28 @@ def write_report(parts: Sequence[Part], folder: Path, title: str, force: bool = 
     Raises:
         ReportError: the folder is a file, or holds something that is no report and `force` is false.
     """
-    earlier = _earlier_files(folder, force)
-    # If this is interrupted, the folder is still known as a report's.
-    _write_manifest(folder, earlier)
-    written: list[Path] = []
+    files = ReportFolder(folder, MANIFEST, force)
     strips = []
     for part in parts:
         figures = folder / "figures"
         for figure in part.figures:
             stem = figures / f"{part.slug}_{figure.name}"
-            written += write_single(part.curves, part.styles, figure, stem, part.log_rate)
+            files.add(write_single(part.curves, part.styles, figure, stem, part.log_rate))
         if len(part.figures) > 1:
-            written += write_panels(
-                part.curves, part.styles, part.figures, figures / f"{part.slug}_all", part.log_rate
-            )
+            stem = figures / f"{part.slug}_all"
+            files.add(write_panels(part.curves, part.styles, part.figures, stem, part.log_rate))
         for table in [*part.tables(), *(part.bd(part.anchor) if part.anchor else [])]:
             if table.rows:
                 for suffix, text in ((".csv", table.to_csv()), (".tex", table.to_latex())):
-                    written.append(_write_text(folder / "tables" / f"{table.name}{suffix}", text))
+                    files.write_text(f"tables/{table.name}{suffix}", text)
         names: list[str] = []
         for match in part.matches:
             names.append(_unused(f"{part.slug}_{slug(Path(match.name).stem)}", names))
-            written.append(write_strip(match, folder / "pictures" / f"{names[-1]}.png"))
+            files.add([write_strip(match, folder / "pictures" / f"{names[-1]}.png")])
         strips.append([f"pictures/{name}.png" for name in names])
-    written.append(_write_text(folder / PAGE, build_page(parts, title, strips)))
-    kept = [path.relative_to(folder).as_posix() for path in written]
-    for name in set(earlier) - set(kept):
-        (folder / name).unlink(missing_ok=True)
-    _write_manifest(folder, kept)
-    return written
+    files.write_text(PAGE, build_page(parts, title, strips))
+    files.finish()
+    return [folder / name for name in files.written]
 
 
 def slug(text: str) -> str:
@@ -161,35 +151,3 @@ def _unused(name: str, taken: Sequence[str]) -> str:
     while candidate in taken:
         number, candidate = number + 1, f"{name}-{number}"
     return candidate
-
-
-def _earlier_files(folder: Path, force: bool) -> list[str]:
-    """What an earlier report has put into the folder, relative to it."""
-    if folder.exists() and not folder.is_dir():
-        raise ReportError(f"{folder} is a file; a report needs a folder")
-    if not folder.exists() or not any(folder.iterdir()):
-        return []
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["made_by"] != MARK:
-            raise ValueError
-        inside = folder.resolve()
-        files = [str(name) for name in manifest["files"]]
-        # Only files of the folder itself are ever removed, whatever the manifest says.
-        return [name for name in files if (folder / name).resolve().is_relative_to(inside)]
-    except (OSError, ValueError, KeyError, TypeError):
-        if force:
-            return []
-        raise ReportError(
-            f"{folder} holds something that is no report; choose another folder, or add the report to it with --force"
-        ) from None
-
-
-def _write_manifest(folder: Path, files: Sequence[str]) -> None:
-    content = {"made_by": MARK, "files": sorted(files)}
-    _write_text(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> Path:
-    write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
-    return path

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from lightning_modules.files import write_atomically
-from lightning_modules.reports.static_figures import FORMATS, PANEL, RC
+from lightning_modules.reports.static_figures import PANEL, blank, legend_above, write_drawing
 from lightning_modules.reports.style import COLOURS, MARKERS
 
 SUFFIXES = (".png", ".svg")
@@ -33,12 +30,11 @@ def write_panels(count: int, draw: Callable[[int, Axes], Sequence[Line2D]], stem
     Returns:
         The PNG and the SVG.
     """
-    written = []
-    with mpl.rc_context(RC):  # type: ignore[arg-type]
+
+    def drawn() -> Drawing:
         columns = min(COLUMNS, count)
         rows = -(-count // columns)
-        drawing = Drawing(figsize=(1.35 * PANEL[0] * columns, 1.25 * PANEL[1] * rows), layout="constrained")
-        FigureCanvasAgg(drawing)
+        drawing = blank(1.35 * PANEL[0] * columns, 1.25 * PANEL[1] * rows)
         handles: dict[str, Line2D] = {}
         for i, axes in enumerate(drawing.subplots(rows, columns, squeeze=False).flat):
             if i < count:
@@ -46,16 +42,10 @@ def write_panels(count: int, draw: Callable[[int, Axes], Sequence[Line2D]], stem
                     handles.setdefault(str(line.get_label()), line)
             else:
                 axes.set_axis_off()
-        _legend_above(drawing, list(handles.values()))
-        # Arranged once, not for every format.
-        drawing.draw_without_rendering()
-        drawing.set_layout_engine("none")
-        for suffix in SUFFIXES:
-            path = stem.with_name(stem.name + suffix)
-            options = FORMATS[suffix]
-            write_atomically(path, lambda draft, options=options: drawing.savefig(draft, **options))  # type: ignore[misc]
-            written.append(path)
-    return written
+        legend_above(drawing, list(handles.values()))
+        return drawing
+
+    return write_drawing(drawn, stem, SUFFIXES)
 
 
 def plot(
@@ -104,13 +94,3 @@ def label_axes(axes: Axes, x: str, y: str, log_y: bool = False) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-
-
-def _legend_above(drawing: Drawing, handles: Sequence[Line2D]) -> None:
-    """A legend over the axes, in as few rows as its width allows."""
-    for columns in range(len(handles), 0, -1):
-        legend = drawing.legend(handles=handles, loc="outside upper center", ncols=columns)
-        if columns == 1 or legend.get_window_extent().width <= drawing.bbox.width:
-            drawing.set_figheight(drawing.get_figheight() + legend.get_window_extent().height / drawing.dpi)
-            return
-        legend.remove()

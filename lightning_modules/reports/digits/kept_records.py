@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callbacks.record import to_json
-from lightning_modules.reports.digits.folder import ReportFolder
 from lightning_modules.reports.digits.results import Result
 from lightning_modules.reports.errors import ReportError
+from lightning_modules.reports.folder import ReportFolder
 
 ROWS = 100
 """Images whose rows are kept: those of a sample grid."""

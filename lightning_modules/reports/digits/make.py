@@ -11,7 +11,6 @@ from rich.table import Table as View
 
 from lightning_modules.reports.digits.claims import claims_section
 from lightning_modules.reports.digits.differences import Differences, differences_section
-from lightning_modules.reports.digits.folder import ReportFolder
 from lightning_modules.reports.digits.grids import grids_section
 from lightning_modules.reports.digits.kept_records import keep
 from lightning_modules.reports.digits.markdown import HEADINGS, section_text, shown
@@ -23,8 +22,10 @@ from lightning_modules.reports.digits.results import Results, read_results
 from lightning_modules.reports.digits.section import Section
 from lightning_modules.reports.digits.swapped import swapped_section
 from lightning_modules.reports.digits.tradeoff import tradeoff_section
+from lightning_modules.reports.folder import ReportFolder
 from lightning_modules.reports.table import Missing, Table
 
+MANIFEST = "digits_report.manifest"
 PAGE = "README.md"
 """What GitHub shows of a folder."""
 WIDTH = 240
@@ -52,7 +53,7 @@ def make_digits_report(
     """
     found = read_results(results)
     datasets = sort_models(found.results)
-    folder = ReportFolder(output, force)
+    folder = ReportFolder(output, MANIFEST, force)
     # Wider than most terminals: a line that wraps is better than numbers that are cut off.
     console = Console(highlight=False, markup=False, soft_wrap=True, width=WIDTH)
     lines = [f"{HEADINGS[0]} {TITLE}", "", PAPER, "", *_counted(found), ""]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from callbacks.names import ACCURACY, BITS_LIKELIHOOD, MSE
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.measured import measured_point
 from lightning_modules.reports.model import Point
-from lightning_modules.reports.records import search
+from lightning_modules.reports.records import load_json, search
 
 CODEC = "digits"
 """`codec` of the records that this report is made from."""
@@ -107,7 +106,7 @@ def read_results(paths: Sequence[Path]) -> Results:
     ignored = repeated = 0
     found = search(paths).records
     for path in found:
-        content = _load(path)
+        content = load_json(path)
         if not isinstance(content, dict) or content.get("codec") != CODEC:
             ignored += 1
             continue
@@ -173,15 +172,6 @@ def read_result(path: Path, record: dict[str, Any]) -> Result:
 def pixels_of(result: Result) -> int:
     """Pixels of an image."""
     return round(result.rate / result.point.bpp)
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path} is not JSON ({error}); test again to replace it, or leave it out") from error
 
 
 def _mapping(path: Path, record: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The folder of the digits report, which knows its own files from others."""
+"""The folder of a report, which knows its own files from others."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 from lightning_modules.files import write_atomically
 from lightning_modules.reports.errors import ReportError
 
-MANIFEST = "digits_report.manifest"
-"""JSON: which files of the folder are the report's. No `.json`, so that a search for records passes it over."""
-
 
 class ReportFolder:
     """A new or empty folder, or that of an earlier report, whose files are replaced; no other file is touched.
 
     Args:
         path: The folder; it is made.
+        manifest: Name of its file that says which files are the report's; reports of one kind replace each other.
+            JSON without `.json`, so that a search for records passes it over.
         force: Take a folder that holds other files too.
 
     Raises:
         ReportError: It is a file, or holds something that is no such report and `force` is false.
     """
 
-    def __init__(self, path: Path, force: bool = False) -> None:
+    def __init__(self, path: Path, manifest: str, force: bool = False) -> None:
         self.path = path
+        self.manifest = manifest
         self.written: list[str] = []
         """Paths relative to the folder."""
         self._earlier = self._read_manifest(force)
@@ -62,7 +62,7 @@ class ReportFolder:
         if not self.path.exists() or not any(self.path.iterdir()):
             return []
         try:
-            names = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["files"]
+            names = json.loads((self.path / self.manifest).read_text(encoding="utf-8"))["files"]
             inside = self.path.resolve()
             # Only files of the folder itself are ever removed, whatever the manifest says.
             return [str(n) for n in names if (self.path / str(n)).resolve().is_relative_to(inside)]
@@ -70,11 +70,11 @@ class ReportFolder:
             if force:
                 return []
             raise ReportError(
-                f"{self.path} holds something that is no digits report; choose another folder, or add the report to "
-                "it with --force"
+                f"{self.path} holds something that is no report; choose another folder, or add the report to it "
+                "with --force"
             ) from None
 
     def _write_manifest(self, names: Sequence[str]) -> None:
         text = json.dumps({"files": sorted(names)}, indent=2) + "\n"
-        path = self.path / MANIFEST
+        path = self.path / self.manifest
         write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
