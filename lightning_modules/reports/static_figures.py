@@ -192,13 +192,13 @@ def blank(width: float, height: float) -> Drawing:
     return drawing
 
 
-def write_drawing(draw: Callable[[], Drawing], stem: Path, suffixes: Sequence[str] = tuple(FORMATS)) -> list[Path]:
+def write_drawing(draw: Callable[[], Drawing], stem: Path, suffixes: Sequence[str] | None = None) -> list[Path]:
     """Draw in the house style and write it in formats of `FORMATS`, the same bytes from the same drawing.
 
     Args:
         draw: Makes the drawing.
         stem: Path without suffix.
-        suffixes: Which formats.
+        suffixes: Which formats; None for all.
     """
     written = []
     with mpl.rc_context(RC):  # type: ignore[arg-type]
@@ -206,7 +206,7 @@ def write_drawing(draw: Callable[[], Drawing], stem: Path, suffixes: Sequence[st
         # Arranged once, not for every format.
         drawing.draw_without_rendering()
         drawing.set_layout_engine("none")
-        for suffix in suffixes:
+        for suffix in FORMATS if suffixes is None else suffixes:
             path, options = stem.with_name(stem.name + suffix), FORMATS[suffix]
             write_atomically(path, lambda draft, options=options: drawing.savefig(draft, **options))  # type: ignore[misc]
             written.append(path)
