@@ -63,7 +63,7 @@ def network_step(device: str, width: int) -> Callable[[Tensor, Tensor], None]:
     optimizer = torch.optim.RMSprop(codec.parameters(), lr=1e-3)
 
     def step(x: Tensor, y: Tensor) -> None:
-        loss, _ = stage1_loss(codec, {"image": x, "label": y, "key": None})
+        loss, _ = stage1_loss(codec, codec(x, y), x, None)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import time
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightning_modules.codec_module import CodecModule, to_8_bit
-from lightning_modules.files import write_atomically
+from lightning_modules.codec_module import CodecModule, step_output
+from lightning_modules.coded_files import code_pictures
 from lightning_modules.losses.rate_distortion import bits, bits_per_pixel
-from lightning_modules.step_output import StepOutput, handed_on
+from lightning_modules.step_output import StepOutput
 
 if TYPE_CHECKING:
     from lightning_modules.codecs.codec import CodecOutput
@@ -143,7 +141,8 @@ class CompressionModule(CodecModule):
             sync_dist=True,
         )
         parts = {name: bits(values.double()) for name, values in out["likelihoods"].items()}
-        return self._step_output(batch, out["x_hat"], torch.stack(list(parts.values())).sum(0), parts)
+        total = torch.stack(list(parts.values())).sum(0)
+        return step_output(batch, batch["dataset"], out["x_hat"], total, parts)
 
     # -- testing through files --------------------------------------------------------------------------------------
 
@@ -156,49 +155,15 @@ class CompressionModule(CodecModule):
         return self._through_files(batch)
 
     def _through_files(self, batch: Any) -> StepOutput:
-        folder = Path(self.trainer.default_root_dir) / "bitstreams" / batch["dataset"]
-        files, pictures, sizes, encoding, decoding = [], [], [], [], []
-        parts: dict[str, list[Tensor]] = {}
         captions = batch.get("caption")
-        for i, name in enumerate(batch["name"]):
-            x = batch["image"][i : i + 1]
-            start = self._clock()
-            y = self.side_information(None if captions is None else [captions[i]], 1)
-            encoded = self.codec.encode(x, y)
-            encoding.append(self._clock() - start)
-            file = folder / f"{name}.{self.codec.name}"
-            write_atomically(file, functools.partial(Path.write_bytes, data=encoded.data))
-            start = self._clock()
-            pictures.append(self.codec.decompress(file.read_bytes()))
-            decoding.append(self._clock() - start)
-            sizes.append(8 * file.stat().st_size)
-            files.append(file)
-            for latent, values in encoded.likelihoods().items():
-                parts.setdefault(latent, []).append(bits(values))
-        output = self._step_output(
+        coded = code_pictures(
+            self.codec,
             batch,
-            torch.cat(pictures),
-            torch.tensor(sizes, dtype=torch.float64, device=self.device),
-            {latent: torch.cat(values) for latent, values in parts.items()},
+            Path(self.trainer.default_root_dir) / "bitstreams",
+            lambda i: self.side_information(None if captions is None else [captions[i]], 1),
+            self.codec.decompress,
         )
-        return {**output, "file": files, "encode_seconds": encoding, "decode_seconds": decoding}
-
-    def _clock(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def _step_output(self, batch: Any, x_hat: Tensor, total: Tensor, parts: dict[str, Tensor]) -> StepOutput:
-        output: StepOutput = {
-            "dataset": batch["dataset"],
-            "name": batch["name"],
-            "image": batch["image"],
-            "x_hat": to_8_bit(x_hat),
-            "bits": total,
-            "likelihood_bits": parts,
-        }
-        output.update(handed_on(batch))  # type: ignore[typeddict-item]
-        return output
+        return coded.describe(step_output(batch, batch["dataset"], torch.cat(coded.opened), coded.bits, coded.parts))
 
     # -- records ----------------------------------------------------------------------------------------------------
 

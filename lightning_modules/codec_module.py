@@ -8,6 +8,7 @@ import lightning as L
 from torch import Tensor
 
 from lightning_modules.codecs.checkpoint import CheckpointError
+from lightning_modules.step_output import StepOutput, handed_on
 
 if TYPE_CHECKING:
     from lightning_modules.codecs.codec import Codec
@@ -51,6 +52,28 @@ def _describe(codec: dict[str, Any] | None) -> str:
     if codec is None:
         return "of another program"
     return codec["name"] + "(" + ", ".join(f"{name}={value}" for name, value in codec["config"].items()) + ")"
+
+
+def step_output(batch: Any, dataset: str, x_hat: Tensor, bits: Tensor, parts: dict[str, Tensor]) -> StepOutput:
+    """What a step returns of a batch.
+
+    Args:
+        batch: The batch.
+        dataset: Its name, or that of the series.
+        x_hat: Reconstructions, not clamped.
+        bits: float64 (B,).
+        parts: Bits by latent, each float64 (B,).
+    """
+    output: StepOutput = {
+        "dataset": dataset,
+        "name": batch["name"],
+        "image": batch["image"],
+        "x_hat": to_8_bit(x_hat),
+        "bits": bits,
+        "likelihood_bits": parts,
+    }
+    output.update(handed_on(batch))  # type: ignore[typeddict-item]
+    return output
 
 
 def to_8_bit(x_hat: Tensor) -> Tensor:

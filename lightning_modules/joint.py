@@ -10,11 +10,15 @@ from torch import Tensor
 from lightning_modules.codecs.digit_networks import DigitCritic
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.codecs.keyed_noise import keyed_uniform
-from lightning_modules.conditional import OptimizerName, codec_loss, optimizer_of
+from lightning_modules.conditional import stage1_loss
 from lightning_modules.decoder_series import DecoderSeriesModule
 from lightning_modules.losses.adversarial import gradient_penalty, wasserstein_gap
 from lightning_modules.named_gradients import refuse_loss_scaling, step_on
+from lightning_modules.optimizers import OptimizerName, optimizer_of, step_decay
 from lightning_modules.perceptual_decoder import MIX
+
+ADAM_BETAS = (0.0, 0.9)
+"""Of both optimisers, where they are Adam: those of critics with a gradient penalty (Gulrajani et al., 2017)."""
 
 
 class JointModule(DecoderSeriesModule):
@@ -38,6 +42,8 @@ class JointModule(DecoderSeriesModule):
     Raises:
         ValueError: β is negative, or the decoder has no noise.
     """
+
+    codec: DigitCodec
 
     def __init__(
         self,
@@ -80,11 +86,10 @@ class JointModule(DecoderSeriesModule):
     def configure_optimizers(self) -> Any:
         """One for the codec, one for the critic."""
         optimizers = [
-            optimizer_of(self.optimizer, list(self.codec.parameters()), self.learning_rate),
-            optimizer_of(self.optimizer, list(self.critic.parameters()), self.critic_learning_rate),
+            optimizer_of(self.optimizer, self.codec, self.learning_rate, betas=ADAM_BETAS),
+            optimizer_of(self.optimizer, self.critic, self.critic_learning_rate, betas=ADAM_BETAS),
         ]
-        milestones = list(self.milestones)
-        return optimizers, [torch.optim.lr_scheduler.MultiStepLR(o, milestones, self.decay) for o in optimizers]
+        return optimizers, [step_decay(optimizer, self.milestones, self.decay) for optimizer in optimizers]
 
     def on_train_epoch_end(self) -> None:
         """Step the schedules, which nobody else does under manual optimisation."""
@@ -102,7 +107,7 @@ class JointModule(DecoderSeriesModule):
             gap = wasserstein_gap(self.critic, x, picture.detach(), condition)
         penalty = gradient_penalty(self.critic, x, picture.detach(), condition, keyed_uniform(keys, 1, MIX))
         step_on(self, critic_optimizer, self.penalty * penalty - gap, counted=False)
-        loss, figures = codec_loss(out, x)
+        loss, figures = stage1_loss(self.codec, out, x, None)
         step_on(self, codec_optimizer, loss - self.beta * self._score(picture, condition), counted=True)
         figures = {**figures, "wasserstein": gap, "penalty": penalty}
         self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})

@@ -12,7 +12,14 @@ from torch import Tensor
 from lightning_modules.errors import SettingError
 
 
-def step_on(module: L.LightningModule, optimizer: LightningOptimizer, loss: Tensor, *, counted: bool) -> None:
+def step_on(
+    module: L.LightningModule,
+    optimizer: LightningOptimizer,
+    loss: Tensor,
+    *,
+    counted: bool,
+    clip: float | None = None,
+) -> Tensor:
     """Minimise a loss by one step on the optimiser's parameters, and on nothing else.
 
     The gradients are asked for by name (`torch.autograd.grad`): none are left on other networks, there is nothing to
@@ -27,6 +34,10 @@ def step_on(module: L.LightningModule, optimizer: LightningOptimizer, loss: Tens
         optimizer: One of `module.optimizers()`.
         loss: Scalar; it must depend on all of the optimiser's parameters.
         counted: Whether this is the batch's step; exactly one per batch should be.
+        clip: Largest norm of the gradient of the optimiser's first group; None leaves it.
+
+    Returns:
+        The norm before clipping; 0 where nothing was to be clipped.
     """
     trainer = module.trainer
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -40,10 +51,14 @@ def step_on(module: L.LightningModule, optimizer: LightningOptimizer, loss: Tens
         gradients = [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
+    norm = torch.zeros(())
+    if clip is not None:
+        norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clip)
     if counted:
         optimizer.step()
     else:
         trainer.strategy.optimizer_step(optimizer.optimizer, do_nothing_closure, model=module)
+    return norm
 
 
 def refuse_loss_scaling(trainer: Any) -> None:

@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_modules.codecs.checkpoint import CheckpointError, load_codec
-from lightning_modules.codecs.conditional_codec import PerceptualDecoder
-from lightning_modules.codecs.digit_networks import DigitCritic, copy_decoder
-from lightning_modules.codecs.digits import NOISE, DigitCodec
-from lightning_modules.codecs.keyed_noise import keyed_normal, keyed_uniform
-from lightning_modules.conditional import OptimizerName, optimizer_of
+from lightning_modules.codecs.conditional_codec import NOISE, ConditionalCodec, PerceptualDecoder, Start
+from lightning_modules.codecs.keyed_noise import keyed_normal
+from lightning_modules.critics.base import Critic, CriticBatch
+from lightning_modules.critics.wasserstein import WassersteinCritic
 from lightning_modules.decoder_series import DecoderSeriesModule
-from lightning_modules.losses.adversarial import gradient_penalty, wasserstein_gap
 from lightning_modules.named_gradients import refuse_loss_scaling, step_on
+from lightning_modules.optimizers import OptimizerName, optimizer_of, step_decay
 
 MIX = 1
-"""Purpose of the random numbers that place the gradient penalty; see `keyed_noise`."""
+"""First of two purposes of the critic's random numbers; see `keyed_noise`."""
 FURTHER = 16
-"""First purpose of the random numbers of further critic steps, which take two each."""
+"""First purpose of the random numbers of further critic steps, which take three each: noise, and two the critic's."""
 
 
 @dataclass
 class AdversarialTraining:
-    """How g2 and its critic are trained: a Wasserstein GAN with gradient penalty (Yan et al., 2021).
+    """How g2 and its critic are trained, whatever the critic.
 
     Args:
-        noise_dim: Length of W; null fills g2's inputs up to the 100 of Yan et al.'s code, 0 makes g2 deterministic.
-        start: Weights that g2 begins with: "g1" copies the MSE decoder and begins with its inputs for noise at a
-            tenth of their random weights, so that g2 knows code and label from its first step; "random" is the
-            paper's silence taken literally, and learns the label late.
-        learning_rate: Of g2. The paper prints 1e-3, Yan et al.'s code has 1e-4, both with RMSprop.
-        critic_learning_rate: Of the critic: 1e-2 in the paper, 1e-3 in Yan et al.'s code, with which critics were
-            seen to blow up or to swing.
-        optimizer: Of both. The paper's is RMSprop; within a CPU's budget Adam with β = (0, 0.9) got further.
-        critic_steps: Critic steps per batch (1 in Yan et al.'s code), each with noise of its own; g2 takes one, on
-            the noise of the last.
-        penalty: Weight of the gradient penalty.
-        separate_penalty: Take the penalty in an optimiser step of its own after that of the distance, as Yan et al.'s
-            code does.
+        noise_dim: Length of W; null takes the paper's (of digits: fills g2's inputs up to the 100 of Yan et al.'s
+            code; of street scenes: 64), 0 makes g2 deterministic.
+        start: How g2 begins. "g1": digits copy the MSE decoder's weights, with inputs for noise at a tenth of their
+            random weights, so that g2 knows code and label from its first step; street scenes paint on g1's picture.
+            "random" is the paper's silence taken literally, and learns the label late.
+        learning_rate: Of g2. The paper prints 1e-3, the code that it follows a tenth.
+        critic_learning_rate: Of the critic: a tenth, too, of the paper's 1e-2 (digits) and 4e-3 (street scenes), with
+            which critics were seen to blow up or to swing.
+        optimizer: Of both. The paper's is RMSprop for digits, where Adam got further within a CPU's budget.
+        adam_betas: Of Adam: (0, 0.9) with a gradient penalty, (0, 0.999) in OASIS.
+        critic_steps: Critic steps per batch, each with noise of its own; g2 takes one, on the noise of the last.
         critic_warmup: Batches at the start of stage 2 in which the critic learns and g2 waits. An untrained critic
             swings, and drives g2 away from g1 before its scores mean anything; Yan et al.'s code takes an epoch.
-        mismatch: Weight of scoring real images above themselves beside the code and label of another image of the
-            batch (Yan et al.'s code: in its first epoch), which keeps the critic looking at the condition; 0 leaves
-            it out.
         lambda_xhat: Weight of MSE(g2, g1) in g2's loss: 0 in the paper and Yan et al. (2021); later code of both
             groups has it.
         ema_decay: Of the average of g2's weights and statistics, which is what is measured and saved as g2. It grows
@@ -59,15 +54,13 @@ class AdversarialTraining:
     """
 
     noise_dim: int | None = None
-    start: Literal["g1", "random"] = "g1"
+    start: Start = "g1"
     learning_rate: float = 3e-4
     critic_learning_rate: float = 5e-4
     optimizer: OptimizerName = "adam"
+    adam_betas: tuple[float, float] = (0.0, 0.9)
     critic_steps: int = 2
-    penalty: float = 10.0
-    separate_penalty: bool = False
     critic_warmup: int = 150
-    mismatch: float = 1.0
     lambda_xhat: float = 0.0
     ema_decay: float = 0.999
     milestones: tuple[int, ...] = (50,)
@@ -78,8 +71,8 @@ class AdversarialTraining:
             value, least = getattr(self, name), int(name == "critic_steps")
             if value is not None and value < least:
                 raise ValueError(f"adversarial.{name} is {value}: set it to {least} or more")
-        if self.mismatch < 0:
-            raise ValueError(f"adversarial.mismatch is {self.mismatch}: it is a weight, 0 or more")
+        if self.lambda_xhat < 0:
+            raise ValueError(f"adversarial.lambda_xhat is {self.lambda_xhat}: it is a weight, 0 or more")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"adversarial.ema_decay is {self.ema_decay}: it is a share, from 0 to below 1")
 
@@ -91,15 +84,18 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         codec: The codec, in the sizes of the checkpoint `stage1_ckpt`.
         stage1_ckpt: Checkpoint that the codec's weights are taken from when training starts. A resumed or tested run
             has them in its own checkpoint and does not look for the file.
-        adversarial: How g2 is trained.
+        critic: What g2 is trained against; null takes the Wasserstein critic of digits.
+        adversarial: How both are trained.
         realism: Places between g1 (0) and g2 (1) to validate and test at.
-        decode_as: Labels to decode the test set with in place of the sent ones; a series of pictures for each.
+        decode_as: Labels to decode a test set of digits with in place of the sent ones; a series of pictures for
+            each.
     """
 
     def __init__(
         self,
-        codec: DigitCodec,
+        codec: ConditionalCodec,
         stage1_ckpt: str | None = None,
+        critic: Critic | None = None,
         adversarial: AdversarialTraining = AdversarialTraining(),  # noqa: B008  a plain record, copied
         realism: tuple[float, ...] = (0.0, 1.0),
         decode_as: list[int] | None = None,
@@ -112,8 +108,9 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         self.automatic_optimization = False
         self.stage1_ckpt = stage1_ckpt
         self.adversarial = replace(adversarial)
-        self.g2 = codec.perceptual_decoder(adversarial.noise_dim)
-        self.critic = DigitCritic(codec.code_channels)
+        self.g2 = codec.perceptual_decoder(adversarial.noise_dim, adversarial.start)
+        self.critic_kind = critic or WassersteinCritic()
+        self.critic = self.critic_kind.network(codec)
         self.ema = copy.deepcopy(self.g2).requires_grad_(False)
         self.second_stage_batches: int | None = None
         """Batches of stage 2 so far, None before it. In checkpoints, so that a resumed run goes on with the stage."""
@@ -125,7 +122,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
     def training_details(self) -> dict[str, Any]:
         """Sizes, and how g2 was trained."""
         own = {"noise_dim": self.g2.noise_dim, "adversarial": asdict(self.adversarial)}
-        return {**super().training_details(), **own}
+        return {**super().training_details(), **own, "critic": self.critic_kind.details()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note how far stage 2 is."""
@@ -161,7 +158,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         if self.stage1_ckpt is None:
             raise CheckpointError(
                 "stage 2 needs the codec of stage 1: set model.stage1_ckpt to its checkpoint, or train both stages "
-                "at once with configs/digits_two_stage.yaml"
+                "at once with a config such as configs/digits_two_stage.yaml"
             )
         codec = load_codec(self.stage1_ckpt, self.device).codec
         if codec.name != self.codec.name or codec.config() != self.codec.config():
@@ -176,18 +173,16 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         """Freeze the codec and start g2 from g1, or leave it random."""
         self.codec.requires_grad_(False).eval()
         if self.adversarial.start == "g1":
-            with torch.no_grad():
-                self.g2.network[0].weight[self.codec.code_channels :] *= 0.1  # type: ignore[index, operator]
-            copy_decoder(self.codec.g1, self.g2.network)
+            self.g2.start_from(self.codec.g1)
         self.ema.load_state_dict(self.g2.state_dict())
         self.second_stage_batches = 0
 
     def train(self, mode: bool = True) -> PerceptualDecoderModule:
         """Switch mode; from stage 2 on the codec stays in eval mode, whoever asks."""
-        super().train(mode)
-        self.ema.eval()
-        if self.second_stage_batches is not None:
-            self.codec.eval()
+        frozen = self.second_stage_batches is not None
+        for name, child in self.named_children():
+            child.train(mode and name != "ema" and not (name == "codec" and frozen))
+        self.training = mode
         return self
 
     def configure_optimizers(self) -> Any:
@@ -197,16 +192,18 @@ class PerceptualDecoderModule(DecoderSeriesModule):
     def _adversarial_optimizers(self) -> tuple[list[Any], list[Any]]:
         a = self.adversarial
         optimizers = [
-            optimizer_of(a.optimizer, list(self.g2.parameters()), a.learning_rate),
-            optimizer_of(a.optimizer, list(self.critic.parameters()), a.critic_learning_rate),
+            optimizer_of(a.optimizer, self.g2, a.learning_rate, betas=a.adam_betas),
+            optimizer_of(a.optimizer, self.critic, a.critic_learning_rate, betas=a.adam_betas),
         ]
-        schedules = [torch.optim.lr_scheduler.MultiStepLR(o, list(a.milestones), a.decay) for o in optimizers]
-        return optimizers, schedules
+        return optimizers, [step_decay(optimizer, a.milestones, a.decay) for optimizer in optimizers]
 
     def on_train_epoch_end(self) -> None:
         """Step the schedules of the stage, which nobody else does under manual optimisation."""
-        for schedule in cast(list[Any], self.lr_schedulers())[-2:]:
-            schedule.step()
+        with warnings.catch_warnings():
+            # torch remarks that g2 has taken no step yet, where the critic warms up for an epoch or longer.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for schedule in cast(list[Any], self.lr_schedulers())[-2:]:
+                schedule.step()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Critic, then g2, then its average."""
@@ -217,29 +214,29 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         """One batch of stage 2.
 
         Args:
-            batch: Images, labels and keys.
+            batch: Images, side information and keys.
             g2_optimizer: Of g2.
             critic_optimizer: Of the critic.
         """
+        assert self.second_stage_batches is not None
         a, x, keys = self.adversarial, batch["image"], batch["key"]
-        with torch.no_grad():
-            read = self.codec.embedded(self.codec.quantise(x), self.codec.side_information(batch))
-        other = self._conditions_of_others(read) if a.mismatch else None
-        picture = self._draw(read, keys, NOISE)
+        x, code = self._padded(x, self.codec.code(x, self.codec.side_information(batch)))
+        waits = self.second_stage_batches < a.critic_warmup
         for again in range(1, a.critic_steps):
             with torch.no_grad():
-                fake = self._draw(read, keys, FURTHER + 2 * again)
-            self._critic_step(critic_optimizer, x, fake, read, other, keyed_uniform(keys, 1, FURTHER + 2 * again + 1))
-        figures = self._critic_step(critic_optimizer, x, picture.detach(), read, other, keyed_uniform(keys, 1, MIX))
-        assert self.second_stage_batches is not None
-        if self.second_stage_batches < a.critic_warmup:
-            # A step of zero, so that the batch is counted.
-            step_on(self, g2_optimizer, 0 * picture.sum(), counted=True)
-        else:
-            loss = -self._score(picture, read)
+                fake = self._draw(code, keys, FURTHER + 3 * again)
+            shown = CriticBatch(x, fake, code, keys, FURTHER + 3 * again + 1, self._neighbour)
+            self._critic_step(critic_optimizer, shown, counted=False)
+        with torch.set_grad_enabled(not waits):
+            picture = self._draw(code, keys, NOISE)
+        shown = CriticBatch(x, picture.detach(), code, keys, MIX, self._neighbour)
+        figures = self._critic_step(critic_optimizer, shown, counted=waits)
+        if not waits:
+            loss = self.critic_kind.decoder_loss(self.critic, picture, code)
+            figures["g2_loss"] = loss
             if a.lambda_xhat:
                 with torch.no_grad():
-                    x_mse = self.codec.g1(read)
+                    x_mse = self.codec.by_g1(code, keys)
                 loss = loss + a.lambda_xhat * F.mse_loss(picture, x_mse.float())
             step_on(self, g2_optimizer, loss, counted=True)
             self._average()
@@ -247,8 +244,15 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         with torch.no_grad():
             figures["mse_g2"] = F.mse_loss(picture, x)
         self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})
-        self.log("W1", figures["wasserstein"].detach(), prog_bar=True, logger=False)
-        self.log("mse_g2", figures["mse_g2"], prog_bar=True, logger=False)
+        for name in (next(iter(figures)), "mse_g2"):
+            self.log(name, figures[name].detach(), prog_bar=True, logger=False)
+
+    def _padded(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Images as large as the code of codecs that pad."""
+        if code.shape[-2:] == (1, 1):
+            return x, code
+        bottom, right = (c - s for c, s in zip(code.shape[-2:], x.shape[-2:], strict=True))
+        return F.pad(x, (0, right, 0, bottom), mode="replicate"), code
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -262,35 +266,23 @@ class PerceptualDecoderModule(DecoderSeriesModule):
             else:
                 mean.copy_(value)
 
-    def _draw(self, read: Tensor, keys: Tensor, purpose: int) -> Tensor:
-        picture: Tensor = self.g2(read, keyed_normal(keys, self.g2.noise_dim, purpose))
+    def _draw(self, code: Tensor, keys: Tensor, purpose: int) -> Tensor:
+        picture: Tensor = self.g2(code, keyed_normal(keys, self.g2.noise_dim, purpose))
         return picture.float()
 
-    def _score(self, picture: Tensor, read: Tensor) -> Tensor:
-        with torch.autocast(picture.device.type, enabled=False):
-            return self.critic(picture, read.float()).mean()
+    def _critic_step(self, optimizer: Any, shown: CriticBatch, *, counted: bool) -> dict[str, Tensor]:
+        """Steps on the critic's losses; where it alone learns, the first of them counts the batch."""
+        figures: dict[str, Tensor] = {}
+        for loss, latest in self.critic_kind.losses(self.critic, shown):
+            step_on(self, optimizer, loss, counted=counted)
+            counted, figures = False, latest
+        return figures
 
-    def _critic_step(
-        self, optimizer: Any, x: Tensor, fake: Tensor, read: Tensor, other: Tensor | None, mix: Tensor
-    ) -> dict[str, Tensor]:
-        a = self.adversarial
-        with torch.autocast(x.device.type, enabled=False):
-            gap = wasserstein_gap(self.critic, x, fake, read)
-            loss = -gap
-            if other is not None:
-                loss = loss - a.mismatch * (self.critic(x, read).mean() - self.critic(x, other).mean())
-        if a.separate_penalty:
-            step_on(self, optimizer, loss, counted=False)
-            loss = torch.zeros_like(loss)
-        penalty = gradient_penalty(self.critic, x, fake, read, mix)
-        step_on(self, optimizer, loss + a.penalty * penalty, counted=False)
-        return {"wasserstein": gap, "penalty": penalty}
-
-    def _conditions_of_others(self, read: Tensor) -> Tensor:
-        """For each image the condition of the one before it in the batch of all processes, dealt out in turn."""
+    def _neighbour(self, rows: Tensor) -> Tensor:
+        """For each image the row of the one before it in the batch of all processes, dealt out in turn."""
         world, rank = self.trainer.world_size, self.trainer.global_rank
         if world == 1:
-            return read.roll(1, 0)
-        everything = self.all_gather(read)
+            return rows.roll(1, 0)
+        everything = self.all_gather(rows)
         assert isinstance(everything, Tensor)
         return everything.transpose(0, 1).flatten(0, 1).roll(1, 0)[rank::world]

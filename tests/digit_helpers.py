@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datamodules import DigitsDataModule
 from lightning_modules.codecs.digits import DigitCodec
+from lightning_modules.conditional import MseTraining
 from lightning_modules.perceptual_decoder import AdversarialTraining
 from lightning_modules.two_stage import TwoStageModule
 from tests.conftest import quiet_trainer
@@ -40,7 +41,8 @@ def small_two_stage(**overrides: Any) -> TwoStageModule:
     """A narrow two-stage module: one epoch of each stage by default."""
     torch.manual_seed(0)
     adversarial = AdversarialTraining(**{"noise_dim": 6, **overrides.pop("adversarial", {})})
-    settings: dict[str, Any] = {"stage1_epochs": 1, "adversarial": adversarial, **overrides}
+    mse = MseTraining(**overrides.pop("mse", {}))
+    settings: dict[str, Any] = {"stage1_epochs": 1, "mse": mse, "adversarial": adversarial, **overrides}
     return TwoStageModule(DigitCodec(bits=4, width=WIDTH), **settings)
 
 

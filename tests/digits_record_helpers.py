@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from lightning_modules.reports.digits.make import sections_of
-from lightning_modules.reports.digits.markdown import section_text
 from lightning_modules.reports.digits.models import sort_models
 from lightning_modules.reports.digits.results import read_results
+from lightning_modules.reports.markdown import section_text
 
 SIDE, COUNT = 32, 20
 FEATURES = "digits_resnet18"
@@ -190,7 +190,7 @@ class Drafted:
         (self.models,) = sort_models(read_results([folder]).results)
         self.sections = sections_of(self.models)
         self.tables = {table.name: table for section in self.sections for table in section.tables}
-        csvs = dict.fromkeys(self.tables, "x.csv")
+        csvs = dict.fromkeys(self.tables, ["x.csv"])
         shown = {picture.name: ["x.png"] for section in self.sections for picture in section.shown}
         self.page = "\n".join(line for section in self.sections for line in section_text(section, csvs, shown))
         self.shown = set(shown)

@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 still = sys.argv[3] == "still"
 rates = {"learning_rate": 0.0, "critic_learning_rate": 0.0} if still else {}
 module = small_two_stage(
-    adversarial={"critic_warmup": 0 if still else 2, **rates}, learning_rate=0.0 if still else 1e-3
+    adversarial={"critic_warmup": 0 if still else 2, **rates}, mse={"learning_rate": 0.0 if still else 1e-3}
 )
 steps = 1 if still else 4
 data = digits_data(batch_size=64 // world)

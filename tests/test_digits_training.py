@@ -184,13 +184,13 @@ def test_second_stage_alone_on_a_trained_codec(tmp_path: Path) -> None:
     trainer = fit(first, tmp_path, epochs=1)
     trainer.save_checkpoint(tmp_path / "stage1.ckpt", weights_only=False)
     adversarial = AdversarialTraining(noise_dim=6, critic_warmup=2)
-    second = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), str(tmp_path / "stage1.ckpt"), adversarial)
+    second = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), str(tmp_path / "stage1.ckpt"), adversarial=adversarial)
     trainer = fit(second, tmp_path, epochs=1)
     assert_equal(state_of(second.codec), state_of(first.codec))
     trainer.save_checkpoint(tmp_path / "stage2.ckpt", weights_only=False)
     (tmp_path / "stage1.ckpt").unlink()
     # The file of stage 1 may be gone when stage 2 is resumed, tested or decoded with.
-    again = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), str(tmp_path / "stage1.ckpt"), adversarial)
+    again = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), str(tmp_path / "stage1.ckpt"), adversarial=adversarial)
     quiet_trainer(tmp_path).test(again, digits_data(), ckpt_path=tmp_path / "stage2.ckpt", verbose=False)
     codec = load_codec(tmp_path / "stage2.ckpt").codec
     assert isinstance(codec, DigitCodec) and codec.perceptual is not None
@@ -226,7 +226,7 @@ def test_joint_training_moves_the_encoder_by_the_critic(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"critic_steps": 0}, {"noise_dim": -1}, {"ema_decay": 1.0}, {"mismatch": -1}, {"critic_warmup": -1}],
+    [{"critic_steps": 0}, {"noise_dim": -1}, {"ema_decay": 1.0}, {"lambda_xhat": -1}, {"critic_warmup": -1}],
     ids=str,
 )
 def test_settings_out_of_range_are_named(wrong: dict[str, Any]) -> None:

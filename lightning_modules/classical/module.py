@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.base import to_8_bit
 from lightning_modules.classical.codec import ClassicalCodec, ClassicalCodecError, Pixels
 from lightning_modules.classical.search import Trial, find_rate
+from lightning_modules.codec_module import to_8_bit
 from lightning_modules.files import write_atomically
 from lightning_modules.step_output import StepOutput, handed_on
 

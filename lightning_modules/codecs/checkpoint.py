@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import torch
 
 from lightning_modules.codecs.codec import Codec
-from lightning_modules.codecs.digit_decoder import DigitDecoder
+from lightning_modules.codecs.conditional_codec import ConditionalCodec
+from lightning_modules.codecs.conditional_hyperprior import ConditionalHyperprior
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.codecs.elic import ElicCodec
 from lightning_modules.codecs.taco import TacoCodec
 from lightning_modules.codecs.text_encoder import ClipTextEncoder
 
-_CODECS: dict[str, type[Codec]] = {"elic": ElicCodec, "taco": TacoCodec, "digits": DigitCodec}
+_CODECS: dict[str, type[Codec]] = {c.name: c for c in (ElicCodec, TacoCodec, DigitCodec, ConditionalHyperprior)}
 
 
 class CheckpointError(RuntimeError):
@@ -51,8 +52,8 @@ def load_codec(path: str | Path, device: str | torch.device = "cpu", *, encoder:
         raise CheckpointError(f"{path} holds codec {name!r}; this program knows {', '.join(sorted(_CODECS))}")
     codec = _CODECS[name](**config)
     codec.load_state_dict(_part(checkpoint, "codec."))
-    if isinstance(codec, DigitCodec) and "perceptual" in checkpoint:
-        codec.perceptual = DigitDecoder(**checkpoint["perceptual"])
+    if isinstance(codec, ConditionalCodec) and "perceptual" in checkpoint:
+        codec.perceptual = codec.load_perceptual(checkpoint["perceptual"])
         codec.perceptual.load_state_dict(_part(checkpoint, "ema."))
     text_encoder = None
     if encoder and "text_encoder" in checkpoint:

@@ -15,7 +15,7 @@ from lightning_modules.codecs.complexity import macs_by_part
 COMPLEXITY_SIDE = 256
 """Side of the image that operations are counted on."""
 
-CODEC_IDS = {"elic": 1, "taco": 2, "digits": 3}
+CODEC_IDS = {"elic": 1, "taco": 2, "digits": 3, "conditional_hyperprior": 4}
 """Codec names by their id in the file header. Ids are never reused."""
 
 

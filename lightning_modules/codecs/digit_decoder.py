@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.codecs.conditional_codec import PerceptualDecoder
-from lightning_modules.codecs.digit_networks import Variant, perceptual_decoder
+from lightning_modules.codecs.digit_networks import Variant, copy_decoder, perceptual_decoder
 
 
 class DigitDecoder(PerceptualDecoder):
@@ -31,6 +31,12 @@ class DigitDecoder(PerceptualDecoder):
         """Images (B, 1, 32, 32), not clamped."""
         images: Tensor = self.network(torch.cat((code, noise[:, :, None, None].to(code.dtype)), 1))
         return images
+
+    @torch.no_grad()
+    def start_from(self, g1: nn.Module) -> None:
+        """Copy g1, and begin with a tenth of the random weights of the inputs for noise."""
+        self.network[0].weight[self.code_channels :] *= 0.1  # type: ignore[index, operator]
+        copy_decoder(cast(nn.Sequential, g1), self.network)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""

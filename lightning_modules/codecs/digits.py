@@ -19,20 +19,12 @@ from lightning_modules.codecs.bitstream import (
 from lightning_modules.codecs.cdf_tables import CdfTables
 from lightning_modules.codecs.codec import CODEC_IDS, Encoded, check_origin
 from lightning_modules.codecs.complexity import macs_by_part
-from lightning_modules.codecs.conditional_codec import (
-    ConditionalCodec,
-    ConditionalOutput,
-    interpolate,
-)
+from lightning_modules.codecs.conditional_codec import NOISE, ConditionalCodec, ConditionalOutput, Start
 from lightning_modules.codecs.digit_decoder import DigitDecoder
 from lightning_modules.codecs.digit_networks import SIDE, Variant, decoder, encoder
-from lightning_modules.codecs.fingerprint import digest
 from lightning_modules.codecs.keyed_noise import keyed_normal, mix
 from lightning_modules.codecs.range_coder import SymbolDecoder, SymbolEncoder
 from lightning_modules.codecs.side_information import ClassLabel
-
-NOISE = 0
-"""Purpose of the noise W that g2 and stochastic decoders read."""
 
 
 class StoredDigits(NamedTuple):
@@ -66,6 +58,8 @@ class DigitCodec(ConditionalCodec):
     """
 
     name: ClassVar[str] = "digits"
+    encoder_parts: ClassVar[tuple[str, ...]] = ("f",)
+    fixed_rate: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -97,16 +91,26 @@ class DigitCodec(ConditionalCodec):
         names = ("bits", "conditional", "variant", "width", "noise_dim")
         return {name: getattr(self, name) for name in names}
 
-    def perceptual_decoder(self, noise_dim: int | None) -> DigitDecoder:
-        """A new g2 for this code.
+    def perceptual_decoder(self, noise_dim: int | None, start: Start = "g1") -> DigitDecoder:
+        """A new g2 for this code, with random weights.
 
         Args:
             noise_dim: Length of W; None fills up to the 100 inputs of Yan et al.'s code.
+            start: No matter here; see `DigitDecoder.start_from`.
         """
         noise = max(0, 100 - self.code_channels) if noise_dim is None else noise_dim
         return DigitDecoder(self.variant, self.width, self.code_channels, noise)
 
+    def load_perceptual(self, config: Mapping[str, Any]) -> DigitDecoder:
+        """A g2 of the sizes that its `config` told."""
+        return DigitDecoder(**config)
+
     # -- networks ---------------------------------------------------------------------------------------------------
+
+    @property
+    def side_information_kind(self) -> str:
+        """ "label" or "none"."""
+        return "label" if self.label else "none"
 
     def side_information(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Labels int64 (B,) of a batch, None without side information."""
@@ -132,15 +136,24 @@ class DigitCodec(ConditionalCodec):
         if self.label and y is not None:
             likelihoods["label"] = self.label.likelihood(y)
         read = self.embedded(code, y)
-        return {"x_hat": self.reconstruct(read, keys), "likelihoods": likelihoods, "code": read}
+        return {"x_hat": self.by_g1(read, keys), "likelihoods": likelihoods, "code": read}
 
-    def reconstruct(self, read: Tensor, keys: Tensor | None) -> Tensor:
+    @torch.no_grad()
+    def code(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """Code and one-hot Y of images (B, 1, 32, 32): (B, code_channels, 1, 1)."""
+        return self.embedded(self.quantise(x), y)
+
+    def code_shape(self) -> tuple[int, int, int, int]:
+        """That of one digit."""
+        return 1, self.code_channels, 1, 1
+
+    def by_g1(self, code: Tensor, keys: Tensor | None) -> Tensor:
         """g1 of what `embedded` gave: images (B, 1, 32, 32), not clamped."""
         if self.noise_dim:
             assert keys is not None, "this decoder draws noise from keys"
             noise = keyed_normal(keys, self.noise_dim, NOISE)[:, :, None, None]
-            read = torch.cat((read, noise.to(read.dtype)), 1)
-        images: Tensor = self.g1(read)
+            code = torch.cat((code, noise.to(code.dtype)), 1)
+        images: Tensor = self.g1(code)
         return images
 
     # -- coding -----------------------------------------------------------------------------------------------------
@@ -242,35 +255,25 @@ class DigitCodec(ConditionalCodec):
         placed = None if labels is None else labels.to(device)
         return StoredDigits(code[:, :, None, None].to(device), placed, keys)
 
-    @torch.no_grad()
-    def show(self, stored: StoredDigits, realism: float, label: Tensor | None = None) -> Tensor:
-        """Decode stored digits in float32, whatever precision the run trains in.
+    def code_of(self, stored: StoredDigits) -> Tensor:
+        """What decoders read of stored digits, (N, code_channels, 1, 1)."""
+        return self.embedded(stored.code, stored.label)
 
-        Args:
-            stored: What `read` gave.
-            realism: 0 for g1, 1 for g2, or between.
-            label: int64 (N,): decode as if Y were this; None takes the stored label.
+    def size_of(self, stored: StoredDigits) -> tuple[int, int]:
+        """That of one digit."""
+        return SIDE, SIDE
 
-        Returns:
-            (N, 1, 32, 32), not clamped.
+    def relabelled(self, stored: StoredDigits, label: int) -> StoredDigits:
+        """Stored digits as if all were of this class.
 
         Raises:
-            ValueError: `realism` is outside [0, 1], or above 0 without g2, or a label where there is no Y.
+            ValueError: The codec has no side information, or not this class.
         """
-        if label is not None and self.label is None:
+        if self.label is None or stored.label is None:
             raise ValueError("this codec has no side information, so there is no label to decode with")
-        y = stored.label if label is None or self.label is None else self.label.checked(label)
-        read = self.embedded(stored.code, y)
-        with torch.autocast(read.device.type, enabled=False):
-            if realism and self.perceptual is None:
-                raise ValueError(f"realism {realism} needs a perceptual decoder g2; only g1 was trained")
-            x_mse = self.reconstruct(read, stored.keys.to(read.device))
-            if self.perceptual is None:
-                return interpolate(x_mse, x_mse, realism)
-            # On the CPU, so that a GPU's own logarithm does not change the picture.
-            noise = keyed_normal(stored.keys, self.perceptual.noise_dim, NOISE).to(read.device)
-            return interpolate(x_mse, self.perceptual(read, noise), realism)
+        return stored._replace(label=self.label.checked(torch.full_like(stored.label, label)))
 
+    @torch.no_grad()
     def decompress(self, data: bytes, realism: float | None = None, label: int | None = None) -> Tensor:
         """One picture (1, 3, 32 N, 32), not clamped: all digits of a file below each other, in three equal channels.
 
@@ -281,19 +284,13 @@ class DigitCodec(ConditionalCodec):
 
         Raises:
             BitstreamError: Any of its subclasses.
-            ValueError: See `show`.
+            ValueError: See `show` and `relabelled`.
         """
         stored = self.read(data)
-        other = None if label is None else torch.full((len(stored.code),), label, device=stored.code.device)
-        chosen = float(self.perceptual is not None) if realism is None else realism
-        images = self.show(stored, chosen, other)
+        images = self.show(stored if label is None else self.relabelled(stored, label), realism)
         return images.reshape(1, 1, -1, SIDE).expand(-1, 3, -1, -1)
 
     # -- what it is -------------------------------------------------------------------------------------------------
-
-    def fingerprint(self) -> str:
-        """SHA-256 over prior and g1. Not over g2: one file serves both decoders."""
-        return digest(repr(self.config()), self.fingerprint_parts())
 
     def kmacs_per_pixel(self, y: object = None) -> dict[str, float]:
         """Thousands of multiply-accumulate operations per pixel, by part, for one digit."""

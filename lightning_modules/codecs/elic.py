@@ -21,7 +21,7 @@ from lightning_modules.codecs.bitstream import (
 from lightning_modules.codecs.checkerboard import pack
 from lightning_modules.codecs.codec import CODEC_IDS, Codec, CodecOutput, Encoded, check_origin
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood, ste_round, uniform_noise
-from lightning_modules.codecs.fingerprint import digest
+from lightning_modules.codecs.fingerprint import digest, weights_state
 from lightning_modules.codecs.latent_coder import LatentCoder
 from lightning_modules.codecs.space_channel_context import SpaceChannelContext
 from lightning_modules.codecs.transforms import (
@@ -125,26 +125,19 @@ class ElicCodec(Codec):
 
     # -- coding -----------------------------------------------------------------------------------------------------
 
-    def _decoder_parts(self) -> list[tuple[str, nn.Module]]:
-        return [("prior", self.prior), ("h_s", self.h_s), ("context", self.context), ("g_s", self.g_s)]
+    def _decoder_parts(self) -> dict[str, nn.Module]:
+        return {"prior": self.prior, "h_s": self.h_s, "context": self.context, "g_s": self.g_s}
 
     def _current_snapshot(self) -> tuple[Any, LatentCoder, str]:
-        """Float64 coder and fingerprint of the weights as they are now, so that nobody has to call an update().
-
-        A change is recognised by storage, version counter and one element of every tensor: fused optimisers step
-        without counting versions.
-        """
-        tensors = [t.detach() for _, part in self._decoder_parts() for t in part.state_dict().values() if t.numel()]
-        probes = torch.stack([t[(0,) * t.dim()].double() for t in tensors]).tolist()
-        versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
-        state = (versions, probes)
+        """Float64 coder and fingerprint of the weights as they are now, so that nobody has to call an update()."""
+        state = weights_state(self._decoder_parts())
         if self._snapshot is None or self._snapshot[0] != state:
             coder = LatentCoder(self.prior, self.h_s, self.context)
             self._snapshot = (state, coder, self._digest())
         return self._snapshot
 
     def _digest(self) -> str:
-        return digest(repr((self.N, self.M, self.slices, self.context_hidden)), dict(self._decoder_parts()))
+        return digest(repr((self.N, self.M, self.slices, self.context_hidden)), self._decoder_parts())
 
     def train(self, mode: bool = True) -> ElicCodec:
         """Switch mode and drop the float64 snapshot: weights change between one evaluation and the next."""

@@ -76,3 +76,88 @@ class ClassLabel:
         """Decode labels (count,); a damaged stream gives any, which the stream's checksum tells."""
         symbols = decoder.get(torch.zeros(count, dtype=torch.int64), self._tables)
         return symbols.long().clamp(0, self.classes - 1)
+
+
+class LabelMap:
+    """A class for each pixel of a reduced image (Xu et al., section 4.3: at an eighth of the image's sides).
+
+    Its coding needs a model of what maps are like: see `label_map_prior.LabelMapPrior`.
+
+    Args:
+        classes: Number of classes, "void" among them where the data has it: every pixel is sent.
+        scale: Every how many rows and columns of a map at the image's size are sent, counted from the first.
+    """
+
+    def __init__(self, classes: int, scale: int = 8) -> None:
+        self.classes = classes
+        self.scale = scale
+
+    @property
+    def channels(self) -> int:
+        """Of the embedding."""
+        return self.classes
+
+    def reduced(self, maps: Tensor) -> Tensor:
+        """Every `scale`-th row and column of maps (..., H, W), from the first."""
+        return maps[..., :: self.scale, :: self.scale]
+
+    def of(self, batch: Mapping[str, Any]) -> Tensor:
+        """Y of a batch, int64 (B, ceil(H / scale), ceil(W / scale)).
+
+        Args:
+            batch: With `segmentation` of the images' size, which is sampled here, or of the reduced size.
+
+        Raises:
+            SettingError: The batch has no label maps, or maps of another size, or a class out of range.
+        """
+        data = f"the data {batch.get('dataset', '')}"
+        if "segmentation" not in batch:
+            raise SettingError(
+                f"{data} has no label maps, which this codec sends as side information: use data with them "
+                "(configs/data/camvid.yaml), or the codec without side information"
+            )
+        maps: Tensor = batch["segmentation"]
+        height, width = batch["image"].shape[-2:]
+        rows, columns = -(-height // self.scale), -(-width // self.scale)
+        if maps.shape[1:] == (height, width):
+            maps = self.reduced(maps)
+        if maps.shape != (len(batch["image"]), rows, columns):
+            raise SettingError(
+                f"{data} has label maps of {' x '.join(map(str, maps.shape))} for images of {len(batch['image'])} x "
+                f"{height} x {width} ({self._names(batch)}): maps must have the image's height and width, or those "
+                f"divided by {self.scale}, {rows} x {columns}"
+            )
+        wrong = ((maps < 0) | (maps >= self.classes)).flatten(1)
+        if bool(wrong.any()):
+            first = int(wrong.any(1).nonzero()[0])
+            raise SettingError(
+                f"{data} has class {int(maps[first].flatten()[wrong[first]][0])} in the label map of "
+                f"{self._names(batch, first)}, which is not in 0..{self.classes - 1}: set the codec's number of "
+                "classes to that of the data"
+            )
+        return maps.long()
+
+    @staticmethod
+    def _names(batch: Mapping[str, Any], number: int | None = None) -> str:
+        names = batch.get("name")
+        if names is None:
+            return f"image {number}" if number is not None else "unnamed images"
+        return str(names[number]) if number is not None else ", ".join(map(str, names))
+
+    def embed(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """One-hot at some size, float32 (B, classes, height, width).
+
+        Rows and columns are repeated or left out: row y shows row floor(y h / height) of the map, as
+        `F.interpolate(mode="nearest")` does it, here in integers, so that no two devices round differently.
+
+        Args:
+            maps: int64 (B, h, w), 0 to classes - 1.
+            height: Of the embedding.
+            width: Of the embedding.
+        """
+        _, h, w = maps.shape
+        rows = torch.arange(height, device=maps.device) * h // height
+        columns = torch.arange(width, device=maps.device) * w // width
+        resized = maps[:, rows[:, None], columns]
+        numbers = torch.arange(self.classes, device=maps.device)[:, None, None]
+        return (resized[:, None] == numbers).float()

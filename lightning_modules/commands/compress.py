@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from lightning_modules.codecs.checkpoint import load_codec
+from lightning_modules.codecs.conditional_hyperprior import ConditionalHyperprior
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.commands.batch import add_shared_arguments, choose_device, pair, run_jobs
+from lightning_modules.commands.conditional import check_label_maps, read_label_map
 from lightning_modules.commands.digits import check_labels, compress_digits, labels_of
 from lightning_modules.commands.errors import CommandError
 from lightning_modules.commands.pictures import read_picture
@@ -33,6 +35,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N[,N...]",
         help="class of a digit, or of each digit of a stack; it is sent",
     )
+    parser.add_argument(
+        "--label_maps",
+        metavar="PATH",
+        help="PNG whose values are the classes of the photograph's pixels, of its size or an eighth of it; or a "
+        "folder of such with the photographs' names. It is sent",
+    )
     parser.add_argument("--background", help="colour under transparent pixels, such as white or #ffffff")
     add_shared_arguments(parser)
     return parser
@@ -55,6 +63,7 @@ def main(args: list[str]) -> None:
         raise CommandError(f"{options.checkpoint} holds codec {codec.name}, which reads no caption: leave it out")
 
     check_labels(codec, options.label, options.checkpoint)
+    check_label_maps(codec, options.label_maps, options.checkpoint)
 
     def work(source: Path, target: Path) -> str:
         picture = read_picture(source, options.background)
@@ -68,6 +77,10 @@ def main(args: list[str]) -> None:
         try:
             if isinstance(codec, DigitCodec):
                 data = compress_digits(codec, picture, options.label, device)
+            elif isinstance(codec, ConditionalHyperprior):
+                x = picture.x.to(device)
+                y = read_label_map(codec, options.label_maps, source, x) if options.label_maps else None
+                data = codec.compress(x, y, greyscale=picture.greyscale)
             else:
                 data = codec.compress(picture.x.to(device), text, greyscale=picture.greyscale)
         except (ValueError, CommandError) as error:

@@ -7,9 +7,11 @@ from pathlib import Path
 from lightning_modules.codecs.bitstream import VERSION, Bitstream
 from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.codec import CODEC_IDS
+from lightning_modules.codecs.conditional_codec import ConditionalCodec
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.commands.batch import add_shared_arguments, choose_device, pair, run_jobs
-from lightning_modules.commands.digits import check_decoding
+from lightning_modules.commands.conditional import check_realism_option
+from lightning_modules.commands.digits import check_label
 from lightning_modules.commands.errors import CommandError
 from lightning_modules.commands.pictures import PICTURE_SUFFIXES, write_picture
 
@@ -57,14 +59,16 @@ def main(args: list[str]) -> None:
             raise CommandError(f"{target}: pictures are written losslessly, as {', '.join(PICTURE_SUFFIXES)}")
     device = choose_device(options.device)
     codec, _ = load_codec(options.checkpoint, device, encoder=False)
-
-    check_decoding(codec, options.realism, options.label, options.checkpoint)
+    check_realism_option(codec, options.realism, options.checkpoint)
+    check_label(codec, options.label, options.checkpoint)
 
     def work(source: Path, target: Path) -> str:
         data = _read(source)
         start = time.perf_counter()
         if isinstance(codec, DigitCodec):
             x_hat = codec.decompress(data, options.realism, options.label)
+        elif isinstance(codec, ConditionalCodec):
+            x_hat = codec.decompress(data, options.realism)
         else:
             x_hat = codec.decompress(data)
         seconds = time.perf_counter() - start

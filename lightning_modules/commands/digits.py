@@ -1,12 +1,10 @@
-"""What the digits codec asks of `compress` and `decompress`: pictures of 32x32, labels, and a place between
-decoders."""
+"""What the digits codec asks of `compress` and `decompress`: pictures of 32x32, and labels."""
 
 import argparse
 
 from torch import Tensor, tensor
 
 from lightning_modules.codecs.codec import Codec
-from lightning_modules.codecs.conditional_codec import check_realism
 from lightning_modules.codecs.digit_networks import SIDE
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.commands.errors import CommandError
@@ -35,7 +33,7 @@ def check_labels(codec: Codec, labels: list[int] | None, checkpoint: str) -> Non
     if labels is None and sends:
         raise CommandError(f"{checkpoint} holds a codec that sends each digit's class: give it with --label")
     if labels is not None and not sends:
-        raise CommandError(f"{checkpoint} holds codec {codec.name} without side information: leave --label out")
+        raise CommandError(f"{checkpoint} holds codec {codec.name}, which sends no class: leave --label out")
 
 
 def stack_of(picture: Picture) -> Tensor:
@@ -66,28 +64,17 @@ def compress_digits(codec: DigitCodec, picture: Picture, labels: list[int] | Non
     return codec.compress(x, y)
 
 
-def check_decoding(codec: Codec, realism: float | None, label: int | None, checkpoint: str) -> None:
-    """Refuse what the checkpoint's decoders cannot do.
+def check_label(codec: Codec, label: int | None, checkpoint: str) -> None:
+    """Refuse a class to decode with that the checkpoint's codec does not have.
 
     Raises:
-        CommandError: `--realism` out of range, or without a perceptual decoder; `--label` without side information.
+        CommandError: It is out of range, or the codec has no classes.
     """
-    if not isinstance(codec, DigitCodec):
-        if realism is not None or label is not None:
-            option = "--label" if realism is None else "--realism"
-            raise CommandError(f"{checkpoint} holds codec {codec.name}, which has one decoder: leave {option} out")
+    if label is None:
         return
-    if realism is not None:
-        try:
-            check_realism(realism)
-        except ValueError as error:
-            raise CommandError(f"--realism {realism}: it is from 0 (fidelity) to 1 (realism)") from error
-        if realism and codec.perceptual is None:
-            raise CommandError(
-                f"{checkpoint} holds no perceptual decoder, so --realism can only be 0: train stage 2 (fit -c "
-                "configs/digits_two_stage.yaml), or give the checkpoint of a run that has"
-            )
-    if label is not None and codec.label is None:
+    if not isinstance(codec, DigitCodec):
+        raise CommandError(f"{checkpoint} holds codec {codec.name}, whose files have no class: leave --label out")
+    if codec.label is None:
         raise CommandError(f"{checkpoint} holds a codec without side information: leave --label out")
-    if label is not None and codec.label is not None and label >= codec.label.classes:
+    if label >= codec.label.classes:
         raise CommandError(f"--label {label}: there are {codec.label.classes} classes, from 0")

@@ -10,8 +10,8 @@ from PIL import Image
 
 from lightning_modules.reports.digits.models import BASELINE, PROPOSED_2, YAN, DatasetModels, Model
 from lightning_modules.reports.digits.results import Result
-from lightning_modules.reports.digits.section import Section, Shown
 from lightning_modules.reports.digits.tiles import beside, read_grey, save_png, with_title
+from lightning_modules.reports.section import Section, Shown
 
 FOLDER = "grids"
 
@@ -60,7 +60,7 @@ def grids_section(models: DatasetModels) -> Section:
         if [panel for panel in there if panel.title != "original"]:
             alt = "; ".join(panel.title for panel in there)
             name = "_".join(str(model.code_bits) for model in (plain, proposed) if model is not None)
-            shown.append(Shown(f"grid_{name}", alt, partial(_write, there)))
+            shown.append(Shown(f"grid_{name}", alt, partial(_write, there), "pictures"))
     text = (
         ("The first 100 images of the test set. The rate of the proposed codec includes the digit.",) if shown else ()
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from callbacks.names import ACCURACY, CONFID, CONFID_FLOOR, FID, MSE
 from lightning_modules.reports.digits.results import Result
 from lightning_modules.reports.model import Figure
-from lightning_modules.reports.table import Cell, Column, Missing
+from lightning_modules.reports.table import Column
 
 PRINTED = {MSE: 1.0, CONFID: 1.0, FID: 1.0, ACCURACY: 100.0}
 """Figures of the paper's tables -> factor to our unit (the paper prints accuracy as a share)."""
@@ -55,14 +55,6 @@ def printed_column(base: str) -> Column:
         ACCURACY: ("accuracy", "%", True),
     }[base]
     return Column(f"{title}, paper", unit, higher, DIGITS[base])
-
-
-def cell(result: Result | None, figure: str, absent: str) -> Cell:
-    """A mean, or why there is none; `absent` where there is no record at all."""
-    if result is None:
-        return Missing(absent)
-    value = result.value(figure)
-    return Missing(result.why_missing(figure)) if value is None else value
 
 
 def notes_on(results: Iterable[Result], figures: Iterable[Figure]) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from callbacks.names import FID
+from lightning_modules.reports.decoder_result import cell
 from lightning_modules.reports.digits import paper
-from lightning_modules.reports.digits.drawing import label_axes, plot, write_panels
-from lightning_modules.reports.digits.measures import cell, column, of_base
+from lightning_modules.reports.digits.measures import column, of_base
 from lightning_modules.reports.digits.models import DatasetModels, Model
 from lightning_modules.reports.digits.randomness import (
     PRINTED_ENTROPY,
@@ -22,8 +22,9 @@ from lightning_modules.reports.digits.randomness import (
     noise_entropy,
     randomness_needed,
 )
-from lightning_modules.reports.digits.section import Section, Shown
+from lightning_modules.reports.drawing import label_axes, plot, write_panels
 from lightning_modules.reports.model import Figure
+from lightning_modules.reports.section import Section, Shown
 from lightning_modules.reports.style import COLOURS, axis_title
 from lightning_modules.reports.table import Cell, Column, Missing, Table
 

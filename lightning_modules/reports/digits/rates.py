@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from callbacks.names import ACCURACY, BITS, CONFID, FID, MSE
-from lightning_modules.reports.digits.drawing import label_axes, plot, write_panels
-from lightning_modules.reports.digits.measures import cell, column, notes_on, of_base
+from lightning_modules.reports.decoder_result import cell
+from lightning_modules.reports.digits.measures import column, notes_on, of_base
 from lightning_modules.reports.digits.models import METHODS, DatasetModels
 from lightning_modules.reports.digits.results import Result
-from lightning_modules.reports.digits.section import Section, Shown
+from lightning_modules.reports.drawing import label_axes, plot, write_panels
 from lightning_modules.reports.model import Figure
+from lightning_modules.reports.section import Section, Shown
 from lightning_modules.reports.style import axis_title
 from lightning_modules.reports.table import Cell, Column, Missing, Table
+from lightning_modules.reports.trained_with import in_common_and_apart
 
 RATE = Column("rate", "bits", False, 3)
 RATE_TITLE = "rate (bits per image)"
@@ -46,18 +46,17 @@ def rates_section(models: DatasetModels, figures: Sequence[Figure]) -> Section:
 def models_table(models: DatasetModels) -> Table:
     """The models behind the curves: what they were trained with, and the fingerprints of their weights."""
     results = [model.first for model in (*models.unlabelled, *models.labelled, *models.joint)]
-    trainings = [_leaves(result.training) for result in results]
-    common = _common(trainings)
+    common, apart = in_common_and_apart([result.training for result in results])
     rows: list[tuple[Cell, ...]] = [
         (
             result.code_bits,
             "label" if result.labelled else "none",
             Missing("the records do not say") if result.noise_dim is None else result.noise_dim,
             "" if result.beta is None else f"{result.beta:g}",
-            _in_words({key: value for key, value in training.items() if key not in common}),
+            training,
             result.weights[:12],
         )
-        for result, training in zip(results, trainings, strict=True)
+        for result, training in zip(results, apart, strict=True)
     ]
     columns = (
         Column("code bits"),
@@ -67,7 +66,7 @@ def models_table(models: DatasetModels) -> Table:
         Column("trained with", numeric=False),
         Column("weights", numeric=False),
     )
-    notes = (f"All were trained with {_in_words(common)}.",) if common else ()
+    notes = (f"All were trained with {common}.",) if common else ()
     return Table("models", "What was trained.", columns, tuple(rows), notes)
 
 
@@ -108,24 +107,3 @@ def _draw(models: DatasetModels, figures: Sequence[Figure], stem: Path) -> list[
         return lines
 
     return write_panels(len(drawn), panel, stem)
-
-
-def _common(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings that all have."""
-    if not trainings:
-        return {}
-    first, *others = trainings
-    return {key: value for key, value in first.items() if all(key in t and t[key] == value for t in others)}
-
-
-def _leaves(training: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted name, without nesting."""
-    leaves: dict[str, Any] = {}
-    for key, value in training.items():
-        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return leaves
-
-
-def _in_words(training: Mapping[str, Any]) -> str:
-    parts = (f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in training.items())
-    return ", ".join(parts)

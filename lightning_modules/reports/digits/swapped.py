@@ -15,8 +15,9 @@ from callbacks.run_files import png_path
 from lightning_modules.reports.digits.grids import grid_of, original_of
 from lightning_modules.reports.digits.models import CLASSES, DatasetModels, Model
 from lightning_modules.reports.digits.results import Result
-from lightning_modules.reports.digits.section import Section, Shown
-from lightning_modules.reports.digits.tiles import EMPTY, GAP, Grey, font, read_grey, save_png
+from lightning_modules.reports.digits.tiles import EMPTY, GAP, TEXT, Grey, read_grey, save_png
+from lightning_modules.reports.lettering import font
+from lightning_modules.reports.section import Section, Shown
 from lightning_modules.reports.table import Cell, Column, Missing, Table
 
 PREFIX = "g2_as_"
@@ -43,7 +44,7 @@ def swapped_section(models: DatasetModels) -> Section | None:
     shown: tuple[Shown, ...] = ()
     if any(tile is not None for row in tiles for tile in row[1:]):
         alt = f"Rows: the first test image of each digit. Columns: the original, then decoded as 0 to 9, {decoded[0]}"
-        shown = (Shown("swapped", alt, partial(_write, tiles)),)
+        shown = (Shown("swapped", alt, partial(_write, tiles), "pictures"),)
     text = (
         "The proposed g2 decodes each code with label k instead of the image's own; shown is the share, in percent, "
         "that the classifier sees as k. Images whose own digit is k are left out.",
@@ -141,7 +142,7 @@ def _write(tiles: list[list[Grey | None]], stem: Path) -> list[Path]:
     canvas = Image.new("L", (lefts[-1] + size[0], HEAD + CLASSES * size[1]), 255)
     draw = ImageDraw.Draw(canvas)
     for left, title in zip(lefts, ("original", *map(str, range(CLASSES))), strict=True):
-        draw.text((left + size[0] // 2, HEAD // 2), title, 0, font(), anchor="mm")
+        draw.text((left + size[0] // 2, HEAD // 2), title, 0, font(TEXT), anchor="mm")
     for i, row in enumerate(tiles):
         for left, tile in zip(lefts, row, strict=True):
             pixels = np.full((height, width), EMPTY, np.uint8) if tile is None else tile

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from lightning_modules.files import write_atomically
+from lightning_modules.reports.lettering import font
 
 Grey = NDArray[np.uint8]
 """(H, W), 8-bit grey levels."""
@@ -33,10 +32,10 @@ def read_grey(path: Path) -> Grey | None:
 
 def with_title(picture: Grey, title: str) -> Image.Image:
     """A picture under a line of text, on white, at least as wide as the text."""
-    width = max(picture.shape[1], round(font().getlength(title)))
+    width = max(picture.shape[1], round(font(TEXT).getlength(title)))
     canvas = Image.new("L", (width, picture.shape[0] + 2 * TEXT), 255)
     canvas.paste(Image.fromarray(picture), (0, 2 * TEXT))
-    ImageDraw.Draw(canvas).text((0, TEXT // 3), title, 0, font())
+    ImageDraw.Draw(canvas).text((0, TEXT // 3), title, 0, font(TEXT))
     return canvas
 
 
@@ -59,9 +58,3 @@ def save_png(picture: Image.Image, stem: Path) -> list[Path]:
     path = stem.with_name(f"{stem.name}.png")
     write_atomically(path, lambda draft: picture.save(draft, "PNG", optimize=True))
     return [path]
-
-
-@lru_cache
-def font() -> ImageFont.FreeTypeFont:
-    """The one that ships with matplotlib: the same picture on every machine."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", TEXT)

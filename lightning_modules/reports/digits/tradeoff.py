@@ -11,42 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from callbacks.names import ACCURACY, CONFID, FID, MSE
+from lightning_modules.reports.decoder_result import cell
 from lightning_modules.reports.digits import paper
-from lightning_modules.reports.digits.drawing import label_axes, plot, write_panels
-from lightning_modules.reports.digits.measures import PRINTED, cell, column, of_base, printed_column
+from lightning_modules.reports.digits.measures import PRINTED, column, of_base, printed_column
 from lightning_modules.reports.digits.models import JOINT, DatasetModels, Model
 from lightning_modules.reports.digits.results import Result
-from lightning_modules.reports.digits.section import Section, Shown
+from lightning_modules.reports.drawing import label_axes, plot, write_panels
+from lightning_modules.reports.interpolation import PREFIX, interpolation, prediction
 from lightning_modules.reports.model import Figure
+from lightning_modules.reports.section import Section, Shown
 from lightning_modules.reports.style import axis_title
 from lightning_modules.reports.table import Cell, Column, Missing, Table
 
-PREFIX = "realism_"
 PIXELS = 1024
-
-
-def interpolation(model: Model) -> dict[float, Result]:
-    """The results of g1, g2 and what lies between them, by the weight a of g2."""
-    results = {result.realism: result for name, result in model.series.items() if name.startswith(PREFIX)}
-    # A dial at 0 or 1 is g1 or g2 itself.
-    return results | {a: model.series[name] for a, name in ((0.0, "g1"), (1.0, "g2")) if name in model.series}
-
-
-def predicted_mse(a: float, mse_1: float, mse_2: float) -> float:
-    """MSE of (1 - a) g1 + a g2 where g1 is the mean of the images of a code: MSE_1 + a^2 (MSE_2 - MSE_1)."""
-    return mse_1 + a * a * (mse_2 - mse_1)
-
-
-def deviations(model: Model) -> dict[float, float]:
-    """By how many percent the measured MSE is above the predicted one, by a, without the two ends."""
-    results = interpolation(model)
-    ends = [results[a].value(MSE) if a in results else None for a in (0.0, 1.0)]
-    if ends[0] is None or ends[1] is None:
-        return {}
-    found = {a: result.value(MSE) for a, result in results.items() if 0 < a < 1}
-    return {
-        a: 100 * (mse / predicted_mse(a, ends[0], ends[1]) - 1) for a, mse in sorted(found.items()) if mse is not None
-    }
 
 
 def lowest(models: DatasetModels) -> Model | None:
@@ -57,7 +34,7 @@ def lowest(models: DatasetModels) -> Model | None:
 def tradeoff_section(models: DatasetModels, figures: Sequence[Figure]) -> Section:
     """Interpolation and joint training beside the paper's rows, and both drawn."""
     model = lowest(models)
-    results = interpolation(model) if model is not None else {}
+    results = interpolation(model.series) if model is not None else {}
     remarks, tables = [], []
     if model is None:
         remarks.append("No records of decoders between g1 and g2 with the digit as side information.")
@@ -99,7 +76,7 @@ def _interpolation_table(model: Model, results: dict[float, Result], figures: Se
         for base in (MSE, CONFID, FID, ACCURACY):
             cells += [cell(result, figure.name, _no_series(a)) for figure in of_base(figures, base)]
             if base == MSE:
-                cells += _prediction(a, ends, cells[-1])
+                cells += prediction(a, ends, cells[-1])
             no_row = Missing("the paper has no such row")
             cells.append(PRINTED[base] * printed[a].figures[base] if a in printed else no_row)
         rows.append(tuple(cells))
@@ -107,14 +84,6 @@ def _interpolation_table(model: Model, results: dict[float, Result], figures: Se
     notes = (f"Ours: code bits {first.code_bits}, rate {first.rate:.2f} bits. The paper's rows are at 4.29 bits.",)
     caption = "Interpolation at the lowest rate; predicted: MSE_1 + a² (MSE_2 - MSE_1)."
     return Table("table3_interpolation", caption, tuple(columns), tuple(rows), notes)
-
-
-def _prediction(a: float, ends: Sequence[Cell], mse: Cell) -> list[Cell]:
-    missing = next((end for end in ends if isinstance(end, Missing)), None)
-    if missing is not None:
-        return [missing, missing]
-    predicted = predicted_mse(a, *(float(end) for end in ends if not isinstance(end, Missing)))
-    return [predicted, mse if isinstance(mse, Missing) else 100 * (float(mse) / predicted - 1)]
 
 
 def _no_series(a: float) -> str:

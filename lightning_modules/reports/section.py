@@ -1,4 +1,4 @@
-"""What the parts of the digits report hand to its page."""
+"""What the parts of a reproduction report hand to its page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class Shown:
     alt: str
     """What it shows, in one sentence."""
     write: Callable[[Path], list[Path]]
-    """Takes the path without suffix; returns what it wrote, a PNG first."""
+    """Takes the path without suffix; returns what it wrote, a PNG or JPEG first."""
+    folder: str = "figures"
+    """Of its files, in that of the report: "figures", or "pictures" of images."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
-"""The page of the digits report as GitHub reads it."""
+"""The page of a reproduction report as GitHub reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from lightning_modules.reports.digits.section import Section
+from lightning_modules.reports.section import Section
 from lightning_modules.reports.table import Cell, Column, Missing, Table
 
 HEADINGS = ("#", "##", "###")
+FORMATS = {".csv": "CSV", ".tex": "LaTeX"}
+"""Suffix of a table's file -> how a link to it reads."""
 
 
 def shown(cell: Cell, column: Column) -> str:
@@ -21,10 +23,11 @@ def shown(cell: Cell, column: Column) -> str:
     return (text if float(text) else text.lstrip("-")).replace("-", "−")
 
 
-def table_text(table: Table, csv: str) -> list[str]:
-    """Lines of a table: caption with a link to the CSV, rows, the reasons of missing numbers, notes."""
+def table_text(table: Table, files: Sequence[str]) -> list[str]:
+    """Lines of a table: caption with links to its files, rows, the reasons of missing numbers, notes."""
+    links = ", ".join(f"[{FORMATS[PurePosixPath(file).suffix]}]({file})" for file in files)
     reasons: dict[str, int] = {}
-    lines = [f"{table.caption} ([CSV]({csv}))", "", _row(table.header)]
+    lines = [f"{table.caption} ({links})", "", _row(table.header)]
     lines.append("|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|")
     for row in table.rows:
         cells = []
@@ -37,22 +40,24 @@ def table_text(table: Table, csv: str) -> list[str]:
     return [*lines, *(f"- {note}" for note in notes), ""] if notes else lines
 
 
-def section_text(section: Section, csvs: Mapping[str, str], pictures: Mapping[str, Sequence[str]]) -> list[str]:
+def section_text(
+    section: Section, tables: Mapping[str, Sequence[str]], pictures: Mapping[str, Sequence[str]]
+) -> list[str]:
     """Lines of a section.
 
     Args:
         section: It.
-        csvs: Table name -> address of its CSV.
-        pictures: Name of a figure -> addresses of its files, the PNG first.
+        tables: Table name -> addresses of its files.
+        pictures: Name of a figure -> addresses of its files; the first is shown.
     """
     lines = [f"{HEADINGS[2]} {section.title}", ""]
     for paragraph in section.text:
         lines += [paragraph, ""]
     for table in section.tables:
-        lines += table_text(table, csvs[table.name])
+        lines += table_text(table, tables[table.name])
     for picture in section.shown:
-        png, *others = pictures[picture.name]
-        lines += [f"![{_escape(picture.alt)}]({png})", ""]
+        first, *others = pictures[picture.name]
+        lines += [f"![{_escape(picture.alt)}]({first})", ""]
         links = " ".join(f"[{PurePosixPath(other).suffix.lstrip('.').upper()}]({other})" for other in others)
         lines += [f"{picture.alt}. {links}".strip(), ""]
     if section.remarks:

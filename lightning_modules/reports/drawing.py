@@ -1,4 +1,4 @@
-"""Plots of the digits report in the house style, as PNG and SVG, the same bytes from the same records."""
+"""Plots of reproduction reports in the house style, as PNG and SVG, the same bytes from the same records."""
 
 from __future__ import annotations
 

@@ -1,0 +1,433 @@
+"""The OASIS discriminator, its losses and its critic: against loops over pixels and a plainly written U-Net."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.codecs.oasis_discriminator import OasisDiscriminator
+from lightning_modules.critics.oasis import OasisCritic
+from lightning_modules.errors import SettingError
+from lightning_modules.losses.segmentation_adversarial import (
+    balanced_cross_entropy,
+    class_weights,
+    fake_cross_entropy,
+    label_mix,
+    label_mix_loss,
+)
+from tests.conftest import ROOT
+from tests.critic_helpers import codec_with, convolutions, critic_batch, part_of, spectral_norms
+
+# -- slow and plain -------------------------------------------------------------------------------------------------
+
+
+def pixels_of(labels: Tensor) -> list[int]:
+    return list(labels.flatten().tolist())
+
+
+def slow_weights(labels: Tensor, classes: int, ignored: int | None = None) -> list[float]:
+    pixels = pixels_of(labels)
+    present = {c for c in pixels if c != ignored}
+    return [len(pixels) / (len(present) * pixels.count(c)) if c in present else 0.0 for c in range(classes)]
+
+
+def slow_cross_entropy(values: list[float], target: int) -> float:
+    highest = max(values)
+    return math.log(sum(math.exp(v - highest) for v in values)) + highest - values[target]
+
+
+def slow_mean(logits: Tensor, labels: Tensor | None, weights: list[float] | None) -> float:
+    """Mean over pixels of weighted cross-entropy; without labels, of being called fake."""
+    pixels = logits.movedim(1, -1).flatten(0, 2).tolist()
+    classes = [-1] * len(pixels) if labels is None else pixels_of(labels)
+    total = 0.0
+    for values, c in zip(pixels, classes, strict=True):
+        total += (1.0 if weights is None else weights[c]) * slow_cross_entropy(values, c + 1)
+    return total / len(pixels)
+
+
+def slow_mix(real: Tensor, fake: Tensor, labels: Tensor, choice: Tensor) -> Tensor:
+    mixed = torch.empty_like(real)
+    for b in range(len(real)):
+        for i in range(real.shape[2]):
+            for j in range(real.shape[3]):
+                source = real if bool(choice[b, int(labels[b, i, j])]) else fake
+                mixed[b, :, i, j] = source[b, :, i, j]
+    return mixed
+
+
+def example(classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Logits (2, N + 1, 3, 4), and labels (2, 3, 4) of the first half of the classes only."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(max(classes // 2, 1), (2, 3, 4), generator=generator)
+    return 3 * torch.randn(2, classes + 1, 3, 4, dtype=torch.float64, generator=generator), labels
+
+
+# -- losses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("classes", "ignored"), [(1, None), (6, None), (6, 0), (6, 1), (6, 5), (1, 0)])
+def test_class_weights_and_balanced_cross_entropy(classes: int, ignored: int | None) -> None:
+    logits, labels = example(classes)
+    expected = (
+        slow_weights(labels, classes, ignored)
+        if any(c != ignored for c in pixels_of(labels))
+        else [0.0] * classes  # nothing but ignored pixels: no loss, and no division by zero
+    )
+    weights = class_weights(labels, classes, ignored)
+    assert weights.tolist() == pytest.approx(expected, rel=1e-6)
+    assert weights[classes // 2 + 1 :].sum() == 0
+    loss = balanced_cross_entropy(logits, labels, weights)
+    assert float(loss) == pytest.approx(slow_mean(logits, labels, expected), rel=1e-6)
+    assert float(fake_cross_entropy(logits)) == pytest.approx(slow_mean(logits, None, None), rel=1e-9)
+
+
+def test_every_class_has_an_equal_say_however_rare() -> None:
+    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
+    labels[0, 0, 0] = 3
+    logits = torch.randn(1, 6, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    losses = F.cross_entropy(logits, labels + 1, reduction="none")
+    expected = (losses[labels == 0].mean() + losses[labels == 3].mean()) / 2
+    torch.testing.assert_close(balanced_cross_entropy(logits, labels, class_weights(labels, 5)).double(), expected)
+
+
+def test_ignored_pixels_have_no_gradient_and_others_have() -> None:
+    logits, labels = example(6)
+    logits.requires_grad_()
+    loss = balanced_cross_entropy(logits, labels, class_weights(labels, 6, ignored=1))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    moved = gradient.abs().sum(1) > 0
+    assert torch.equal(moved, labels != 1) and bool(moved.any()) and not bool(moved.all())
+
+
+def test_label_mix_takes_each_pixel_from_where_its_class_was_drawn() -> None:
+    labels = torch.tensor([[[0, 1, 2], [2, 0, 1]], [[0, 0, 1], [1, 2, 2]]])
+    real, fake = torch.rand(2, 3, 2, 3), torch.rand(2, 3, 2, 3)
+    for bits in range(64):
+        choice = torch.tensor([bool(bits >> k & 1) for k in range(6)]).view(2, 3)
+        mixed = label_mix(real, fake, labels, choice)
+        assert torch.equal(mixed, slow_mix(real, fake, labels, choice))
+    assert labels.tolist() == [[[0, 1, 2], [2, 0, 1]], [[0, 0, 1], [1, 2, 2]]]
+
+
+def test_class_0_is_not_drawn_again_with_class_1() -> None:
+    """Relabelling in place would: pixels of class 0 that are set to 1 become class 1's."""
+    labels = torch.tensor([[[0, 1]]])
+    mixed = label_mix(torch.ones(1, 1, 1, 2), torch.zeros(1, 1, 1, 2), labels, torch.tensor([[True, False]]))
+    assert mixed.tolist() == [[[[1.0, 0.0]]]]
+
+
+def test_label_mix_loss_and_its_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixed, real, fake = (
+        torch.randn(2, 4, 3, 4, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)
+    )
+    labels = torch.randint(3, (2, 3, 4), generator=generator)
+    choice = torch.tensor([[True, False, True], [False, False, True]])
+    loss = label_mix_loss(mixed, real, fake, labels, choice)
+    difference = (mixed - slow_mix(real, fake, labels, choice)).detach()
+    assert float(loss) == pytest.approx(sum(float(d) ** 2 for d in difference.flatten()) / difference.numel())
+    of_mixed, of_real, of_fake = torch.autograd.grad(loss, (mixed, real, fake))
+    torch.testing.assert_close(of_mixed, 2 * difference / difference.numel())
+    torch.testing.assert_close(of_real + of_fake, -of_mixed)
+    assert bool(of_real.any()) and bool(of_fake.any())
+
+
+_PROCESS = """
+import sys, torch, torch.distributed as dist
+from tests.test_oasis import example
+from lightning_modules.losses.segmentation_adversarial import balanced_cross_entropy, class_weights
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+logits, labels = example(6)
+logits, labels = logits[rank : rank + 1], labels[rank : rank + 1]
+weights = class_weights(labels, 6, 1)
+torch.save((weights, balanced_cross_entropy(logits, labels, weights)), f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_balance_classes_over_the_whole_batch(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _PROCESS, str(rank), str(tmp_path)],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+    logits, labels = example(6)
+    weights = class_weights(labels, 6, 1)
+    assert class_weights(labels[:1], 6, 1).tolist() != weights.tolist()  # or the test would show nothing
+    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert all(torch.equal(theirs, weights) for theirs, _ in results)
+    mean = (results[0][1] + results[1][1]) / 2
+    torch.testing.assert_close(mean, balanced_cross_entropy(logits, labels, weights))
+
+
+# -- network --------------------------------------------------------------------------------------------------------
+
+
+def slow_discriminator(network: OasisDiscriminator, picture: Tensor) -> Tensor:
+    """A U-Net as one would draw it: shortcuts at full size, halving and doubling where the block says so."""
+
+    def convolved(layer: Any, x: Tensor) -> Tensor:
+        return F.conv2d(x, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2)
+
+    def leaky(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, 0.2 * x)
+
+    def block(layers: Any, x: Tensor, up: bool, first: bool) -> Tensor:
+        if up:
+            x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        main = convolved(layers.conv_1, leaky(convolved(layers.conv_0, x if first else leaky(x))))
+        whole = main + (x if isinstance(layers.shortcut, nn.Identity) else convolved(layers.shortcut, x))
+        if up:
+            return whole
+        corners = [whole[:, :, i::2, j::2] for i in range(2) for j in range(2)]
+        return (corners[0] + corners[1] + corners[2] + corners[3]) / 4
+
+    at = {}
+    x = picture
+    for i in range(6):
+        x = at[i] = block(network.down[i], x, up=False, first=i == 0)
+    x = block(network.up[0], at[5], up=True, first=False)
+    for i in range(1, 6):
+        x = block(network.up[i], torch.cat((x, at[5 - i]), 1), up=True, first=False)
+    return convolved(network.last, x)
+
+
+@pytest.mark.parametrize("condition", [0, 3])
+def test_discriminator_is_a_u_net_of_residual_blocks(condition: int) -> None:
+    torch.manual_seed(0)
+    network = OasisDiscriminator(4, 4, condition).double().eval()
+    picture = torch.rand(2, 3 + condition, 64, 128, dtype=torch.float64) - 0.2
+    logits = network(picture[:, :3], picture[:, 3:] if condition else None)
+    assert logits.shape == (2, 5, 64, 128)
+    torch.testing.assert_close(logits, slow_discriminator(network, picture))
+
+
+def test_discriminator_has_the_published_channels() -> None:
+    network = OasisDiscriminator(34)
+    assert [b.conv_0.weight.shape[:2] for b in network.down] == [
+        (128, 3), (128, 128), (256, 128), (256, 256), (512, 256), (512, 512),
+    ]  # fmt: skip
+    assert [b.conv_0.weight.shape[:2] for b in network.up] == [
+        (512, 512), (256, 1024), (256, 512), (128, 512), (128, 256), (64, 256),
+    ]  # fmt: skip
+    assert network.last.weight.shape == (35, 64, 1, 1)
+    assert OasisDiscriminator(34, condition_channels=3).down[0].conv_0.weight.shape[1] == 6
+
+
+def test_every_convolution_but_the_last_is_spectrally_normalised() -> None:
+    torch.manual_seed(0)
+    network = OasisDiscriminator(4, 4)
+    kinds = convolutions(network)
+    assert [name for name, normal in kinds.items() if not normal] == ["last"]
+    # Two in each block, a shortcut where channels change (blocks 1, 3, 5 down, all but the first up), and the last.
+    assert len(kinds) == 12 * 2 + 3 + 5 + 1
+    with torch.no_grad():
+        for _ in range(30):
+            network(torch.rand(1, 3, 64, 64))
+    assert spectral_norms(network) == pytest.approx(dict.fromkeys(spectral_norms(network), 1.0), abs=0.02)
+
+
+def test_discriminator_refuses_what_does_not_fit() -> None:
+    network = OasisDiscriminator(4, 4)
+    with pytest.raises(ValueError, match=r"multiples of 64, not 96x64: set data.size"):
+        network(torch.rand(1, 3, 64, 96))
+    with pytest.raises(ValueError, match="0 channels beside"):
+        network(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="width is 5"):
+        OasisDiscriminator(4, 5)
+
+
+# -- critic ---------------------------------------------------------------------------------------------------------
+
+
+def one_loss(critic: OasisCritic, network: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    (both,) = critic.losses(network, batch)
+    return both
+
+
+class Seen:
+    """What the network was shown and answered."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.pictures, self.conditions, self.logits = [], [], []  # type: ignore[var-annotated]
+        network.register_forward_hook(self.note)
+
+    def note(self, network: nn.Module, shown: Any, logits: Tensor) -> None:
+        self.pictures.append(shown[0].detach())
+        self.conditions.append(shown[1])
+        self.logits.append(logits.detach())
+
+
+@pytest.mark.parametrize("condition", ["none", "xhat"])
+@pytest.mark.parametrize(("classes", "ignored"), [(0, None), (11, None), (19, 3), (34, None)])
+def test_losses_of_both_sides(classes: int, ignored: int | None, condition: Any) -> None:
+    torch.manual_seed(0)
+    critic = OasisCritic(2, 5.0, condition, ignored)
+    network = critic.network(codec_with(classes)).eval()
+    batch = critic_batch(2, classes)
+    labels = batch.read[:, 3:].argmax(1) if classes else torch.zeros(2, 64, 64, dtype=torch.int64)
+    weights = slow_weights(labels, max(classes, 1), ignored)
+    assert not classes or len(set(weights)) > 2
+
+    def judged(picture: Tensor) -> Tensor:
+        return network(picture, batch.read[:, :3] if condition == "xhat" else None).detach()
+
+    seen = Seen(network)
+    loss, figures = one_loss(critic, network, batch)
+    real, fake = judged(batch.real), judged(batch.fake)
+    expected = {"critic_real": slow_mean(real, labels, weights), "critic_fake": slow_mean(fake, None, None)}
+    total = expected["critic_real"] + expected["critic_fake"]
+    if classes:
+        mixed = seen.pictures[0][4:]
+        mask = (mixed == batch.real).all(1)
+        for b in range(2):
+            for c in range(classes):  # whole classes come from one side
+                assert mask[b][labels[b] == c].float().unique().numel() <= 1
+        assert torch.equal(mixed, torch.where(mask[:, None], batch.real, batch.fake))
+        distance = judged(mixed) - torch.where(mask[:, None], real, fake)
+        expected["label_mix"] = float(distance.square().mean())
+        total += 5.0 * expected["label_mix"]
+    assert {k: float(v) for k, v in figures.items()} == pytest.approx({**expected, "critic_loss": total}, rel=1e-4)
+    assert float(loss) == pytest.approx(total, rel=1e-4)
+    ours = critic.decoder_loss(network, batch.fake, batch.read)
+    assert float(ours) == pytest.approx(slow_mean(fake, labels, weights), rel=1e-4)
+
+
+def test_masks_depend_on_each_images_key_and_purpose_alone() -> None:
+    torch.manual_seed(0)
+    critic = OasisCritic(2)
+    network = critic.network(codec_with(12))
+    batch = critic_batch(4, 12)
+    seen = Seen(network)
+    for part in (batch, part_of(batch, slice(0, 2)), part_of(batch, slice(2, 4)), batch._replace(purpose=6)):
+        one_loss(critic, network, part)
+    whole, first, second, other = seen.pictures
+    assert torch.equal(whole[8:], torch.cat((first[4:], second[4:])))
+    assert not torch.equal(whole[8:], other[8:])
+    torch.rand(3)
+    one_loss(critic, network, batch)
+    assert torch.equal(whole, seen.pictures[-1])
+
+
+def test_masks_take_half_of_the_classes() -> None:
+    torch.manual_seed(0)
+    critic = OasisCritic(2)
+    network = critic.network(codec_with(12))
+    batch = critic_batch(16, 12)
+    seen = Seen(network)
+    one_loss(critic, network, batch)
+    from_real = (seen.pictures[0][32:] == batch.real).all(1).float().mean((1, 2))
+    assert 0.35 < float(from_real.mean()) < 0.65
+    assert from_real.unique().numel() > 8
+
+
+def test_weight_0_leaves_label_mix_out() -> None:
+    critic = OasisCritic(2, label_mix=0.0)
+    network = critic.network(codec_with(4))
+    seen = Seen(network)
+    _, figures = one_loss(critic, network, critic_batch(2, 4))
+    assert "label_mix" not in figures and len(seen.pictures[0]) == 4
+
+
+def test_gradients_reach_what_they_should() -> None:
+    torch.manual_seed(0)
+    critic = OasisCritic(4, disc_condition="xhat")
+    network = critic.network(codec_with(5))
+    batch = critic_batch(2, 5)
+    fake = batch.fake.clone().requires_grad_()
+    loss, _ = one_loss(critic, network, batch)
+    assert all(bool(g.any()) for g in torch.autograd.grad(loss, list(network.parameters())))
+    network.requires_grad_(False)
+    (of_fake,) = torch.autograd.grad(critic.decoder_loss(network, fake, batch.read), fake)
+    assert bool((of_fake.abs().sum(1) > 0).all())
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_discriminator_learns_and_its_gradient_improves_fakes() -> None:
+    torch.manual_seed(0)
+    critic = OasisCritic(8)
+    network = critic.network(codec_with(3))
+    batch = critic_batch(2, 3)
+    labels = batch.read[:, 3:].argmax(1)
+    colours = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9]])
+    batch = batch._replace(real=colours[labels].movedim(3, 1), fake=torch.full_like(batch.fake, 0.5))
+    optimizer = torch.optim.Adam(network.parameters(), 4e-3, (0.0, 0.999))
+    history = []
+    for _ in range(40):
+        loss, figures = one_loss(critic, network, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(float(figures["critic_real"] + figures["critic_fake"]))
+    assert history[-1] < 0.5 * history[0]
+    fake = batch.fake.clone().requires_grad_()
+    losses = []
+    for _ in range(10):
+        loss = critic.decoder_loss(network.eval(), fake, batch.read)
+        losses.append(float(loss))
+        (gradient,) = torch.autograd.grad(loss, fake)
+        with torch.no_grad():
+            fake -= 0.02 * gradient.sign()
+    assert losses[-1] < losses[0]
+
+
+def test_losses_are_float32_under_autocast_and_leave_it_as_it_was() -> None:
+    torch.manual_seed(0)
+    critic = OasisCritic(4)
+    network = critic.network(codec_with(5)).eval()
+    batch = critic_batch(2, 5)
+    expected, _ = one_loss(critic, network, batch)
+    wanted = critic.decoder_loss(network, batch.fake, batch.read)
+    with torch.autocast("cpu", torch.bfloat16):
+        for loss, _ in critic.losses(network, batch):
+            assert torch.is_autocast_enabled("cpu")
+            assert torch.equal(loss, expected) and loss.dtype == torch.float32
+        assert torch.equal(critic.decoder_loss(network, batch.fake, batch.read), wanted)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 7}, "critic.width is 7"),
+        ({"width": 0}, "critic.width is 0"),
+        ({"label_mix": -1}, "critic.label_mix is -1"),
+        ({"label_mix": float("nan")}, "critic.label_mix is nan"),
+        ({"disc_condition": "x_hat"}, "critic.disc_condition is 'x_hat'"),
+        ({"ignored_class": -1}, "critic.ignored_class is -1"),
+    ],
+)
+def test_refuses_settings_out_of_range(settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OasisCritic(**settings)
+
+
+def test_refuses_codecs_it_does_not_fit() -> None:
+    with pytest.raises(SettingError, match=r"critic.ignored_class is 11, but the codec has classes 0 to 10"):
+        OasisCritic(ignored_class=11).network(codec_with(11))
+    with pytest.raises(SettingError, match="has no `classes`"):
+        OasisCritic().network(nn.Identity())  # type: ignore[arg-type]
+    # The unconditional codec of a pair trains by the same settings as the conditional one.
+    assert OasisCritic(2, ignored_class=11).network(codec_with(0)).classes == 1
+
+
+def test_details_are_its_name_and_settings() -> None:
+    settings: dict[str, Any] = {"width": 16, "label_mix": 2.0, "disc_condition": "xhat", "ignored_class": 3}
+    assert OasisCritic(**settings).details() == {"critic": "oasis", **settings}
