@@ -1,4 +1,4 @@
-"""DataModules: photographs with captions, from COCO, from folders, or from the embedded sample; and digits.
+"""DataModules: photographs with captions, from COCO, from folders, or from the embedded sample; digits; street scenes.
 
 Every datamodule yields `batch.Batch`. `base.CaptionedImageDataModule` says what those of photographs share; a new
 source of captioned images subclasses it and lists its training and test samples.
@@ -9,6 +9,7 @@ from datamodules.captioned_folder import CaptionedFolderDataModule
 from datamodules.coco import CocoCaptionsDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.sample import SampleDataModule
+from datamodules.street_scenes import StreetScenesDataModule
 
 __all__ = [
     "CaptionedFolderDataModule",
@@ -16,4 +17,5 @@ __all__ = [
     "CocoCaptionsDataModule",
     "DigitsDataModule",
     "SampleDataModule",
+    "StreetScenesDataModule",
 ]

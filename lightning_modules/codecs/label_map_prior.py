@@ -8,7 +8,7 @@ count: a small network fitted to the maps takes the place of counts with back-of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -115,9 +115,8 @@ class LabelMapPrior(nn.Module):
         result = torch.empty(batch, height * width, dtype=torch.float64)
         for row, labels in zip(result, maps.cpu(), strict=True):
             if self.fitted:
-                wave = Wavefront(height, width, self.classes)
-                coded = [rows.gather(1, symbols[:, None]) for symbols, rows in self._steps(wave, labels)]
-                row[wave.order] = torch.cat(coded)[:, 0].double() / TOTAL
+                coded = [rows.gather(1, symbols[:, None]) for symbols, rows in self.coded(labels)]
+                row[Wavefront(height, width, self.classes).order] = torch.cat(coded)[:, 0].double() / TOTAL
             else:
                 row[:] = 2 ** (-deflated_bits(labels.flatten(), self.classes) / (height * width))
         return result.view(maps.shape).to(maps.device)
@@ -143,8 +142,7 @@ class LabelMapPrior(nn.Module):
         if not self.fitted:
             put_deflated(encoder, labels.flatten(), self.classes)
             return
-        height, width = labels.shape
-        for symbols, rows in self._steps(Wavefront(height, width, self.classes), labels):
+        for symbols, rows in self.coded(labels):
             encoder.put(symbols, torch.arange(len(symbols)), tables_of_frequencies(rows))
 
     @torch.no_grad()
@@ -152,12 +150,39 @@ class LabelMapPrior(nn.Module):
         """Decode what `put` wrote, int64 (height, width) on the CPU; a damaged stream gives any map."""
         if not self.fitted:
             return get_deflated(decoder, height * width, self.classes).view(height, width)
+        return self.decoded(
+            height,
+            width,
+            lambda rows: decoder.get(torch.arange(len(rows)), tables_of_frequencies(rows)).long(),
+        )
+
+    def coded(self, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """What an entropy coder needs of a known map, in the order of coding, piece by piece.
+
+        Yields:
+            Symbols, int64 (n,), and frequencies, int64 (n, classes), whose rows add up to 65536.
+        """
+        height, width = labels.shape
+        wave, network = Wavefront(height, width, self.classes), self._network()
+        wave.fill(labels)
+        symbols = labels.flatten()[wave.order]
+        for first in range(0, len(symbols), _AT_ONCE):
+            piece = symbols[first : first + _AT_ONCE]
+            yield piece, network.frequencies(wave.contexts(first, len(piece)))
+
+    def decoded(self, height: int, width: int, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """The map, int64 (height, width), that an entropy decoder gives.
+
+        Args:
+            height: Of the map.
+            width: Of the map.
+            read: Gives the next symbols, int64 (n,), for their frequencies, int64 (n, classes).
+        """
         wave, network = Wavefront(height, width, self.classes), self._network()
         result = torch.empty(height * width, dtype=torch.int64)
         first = 0
         for count in wave.counts:
-            rows = network.frequencies(wave.contexts(first, count))
-            symbols = decoder.get(torch.arange(count), tables_of_frequencies(rows)).long()
+            symbols = read(network.frequencies(wave.contexts(first, count)))
             wave.set(first, symbols)
             result[wave.order[first : first + count]] = symbols
             first += count
@@ -169,12 +194,3 @@ class LabelMapPrior(nn.Module):
             for name in ("tables", "hidden_weight", "hidden_bias", "output_weight", "output_bias")
         )
         return FixedPointNetwork(tables.float(), *(weight.double() for weight in rest))
-
-    def _steps(self, wave: Wavefront, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Symbols (n,) and frequencies (n, classes) of a known map in the order of coding, piece by piece."""
-        network = self._network()
-        wave.fill(labels)
-        flat = labels.flatten()[wave.order]
-        for first in range(0, len(flat), _AT_ONCE):
-            symbols = flat[first : first + _AT_ONCE]
-            yield symbols, network.frequencies(wave.contexts(first, len(symbols)))
