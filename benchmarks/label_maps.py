@@ -209,9 +209,9 @@ def main() -> None:
     height, width = maps[0].shape
     title = f"{len(maps)} maps of {width}x{height}, {CLASSES} classes; the model was fitted in {fit_seconds:.0f} s"
     header = ("coder", "bits per map", f"bpp at {options.width}x{options.height}", "encode ms", "decode ms")
+    pixels = options.width * options.height
     cells = [
-        (name, f"{bits:.0f}", f"{bits / (options.width * options.height):.5f}")
-        + tuple("" if ms is None else f"{ms:.1f}" for ms in times)
+        (name, f"{bits:.0f}", f"{bits / pixels:.5f}", *("" if ms is None else f"{ms:.1f}" for ms in times))
         for name, bits, *times in rows
     ]
     table = Table(*header, title=title)

@@ -1,4 +1,4 @@
-"""DataModules: photographs with captions, from COCO, from folders, or from the embedded sample; digits; street scenes.
+"""DataModules: photographs with captions, from COCO, folders or the embedded sample; digits; street scenes.
 
 Every datamodule yields `batch.Batch`. `base.CaptionedImageDataModule` says what those of photographs share; a new
 source of captioned images subclasses it and lists its training and test samples.

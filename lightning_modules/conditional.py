@@ -106,7 +106,7 @@ def fit_label_prior(module: DecoderSeriesModule) -> None:
     """Fit the coder of label maps to the training maps, for codecs that send some; once.
 
     Raises:
-        SettingError: The data have no label maps.
+        SettingError: The data have no label maps, or maps of another number of classes.
     """
     codec = module.codec
     if not isinstance(codec, ConditionalHyperprior) or codec.label_prior is None or codec.label_prior.fitted:
@@ -116,6 +116,12 @@ def fit_label_prior(module: DecoderSeriesModule) -> None:
         raise SettingError(
             f"{type(datamodule).__name__} has no label maps, which this codec sends as side information: use "
             "datamodules.StreetScenesDataModule, or set model.codec.classes to 0"
+        )
+    found = len(datamodule.classes)
+    if found != codec.classes:
+        raise SettingError(
+            f"the label maps of {type(datamodule).__name__} have {found} classes, but model.codec.classes is "
+            f"{codec.classes}: set it to {found}, or to 0 for no side information"
         )
     strategy = module.trainer.strategy
     if module.trainer.is_global_zero:

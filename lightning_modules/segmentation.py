@@ -21,9 +21,8 @@ from lightning_modules.segmentation_network import StreetUNet, describe
 class SegmentationModule(L.LightningModule):
     """Trains `StreetUNet` from scratch on the evaluated classes of a table; void and the like count nowhere.
 
-    The loss is cross-entropy plus a soft Dice loss over the classes of the batch (`dice_loss`), which keeps poles and
-    pedestrians from drowning in road. AdamW's learning rate rises and falls over the run (one cycle). Training sees
-    random windows of the images in random colours, which depend on the samples' keys alone.
+    The loss is `balanced_cross_entropy`. AdamW's learning rate rises and falls over the run (one cycle). Training
+    sees random windows of the images in random colours, which depend on the samples' keys alone.
 
     It logs `train/loss`, and in validation and test `{stage}/{dataset}/miou`, in percent: of one confusion matrix
     over all images of all processes, over the classes in label maps or predictions, as `callbacks.MeanIou` does. It
@@ -36,8 +35,7 @@ class SegmentationModule(L.LightningModule):
         class_table: Of the data, a name in `datamodules.street_classes.TABLES`.
         learning_rate: The greatest one of the cycle.
         weight_decay: Of AdamW.
-        window: Side of what training sees of an image, in pixels.
-        zoom: Least and greatest magnification of a window.
+        zoom: Greatest magnification of a window, at least 1.
         colours: Greatest relative change of brightness, contrast and saturation.
 
     Raises:
@@ -49,24 +47,21 @@ class SegmentationModule(L.LightningModule):
         class_table: str = "camvid12",
         learning_rate: float = 5e-3,
         weight_decay: float = 1e-2,
-        window: int = 128,
-        zoom: tuple[float, float] = (0.67, 2.0),
+        zoom: float = 2.0,
         colours: float = 0.25,
     ) -> None:
         super().__init__()
         if class_table not in TABLES:
             raise SettingError(f"class_table is {class_table!r}: set --model.class_table to {', '.join(TABLES)}")
-        if window < 1 or not 0 < zoom[0] <= zoom[1] or not 0 <= colours <= 1:
+        if zoom < 1 or not 0 <= colours <= 1:
             raise SettingError(
-                f"window={window}, zoom={list(zoom)}, colours={colours}: set --model.window to 1 or more, "
-                "--model.zoom to two rising positive numbers, and --model.colours to a number from 0 to 1"
+                f"zoom={zoom}, colours={colours}: set --model.zoom to 1 or more, and --model.colours to 0 to 1"
             )
         self.table = TABLES[class_table]
         classes = len(self.table.evaluated)
         self.network = StreetUNet(classes)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.window = window
         self.zoom = zoom
         self.colours = colours
         self.val_iou = MulticlassJaccardIndex(classes, ignore_index=NO_CLASS)
@@ -85,12 +80,11 @@ class SegmentationModule(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy and Dice loss of a random view of each image."""
+        """Balanced cross-entropy of a random view of each image."""
         target = self.table.to_evaluated(batch["segmentation"])
         images = random_colours(batch["image"], batch["key"], self.colours)
-        images, target = random_windows(images, target, batch["key"], self.window, self.zoom, NO_CLASS)
-        logits = self(images)
-        loss = F.cross_entropy(logits, target, ignore_index=NO_CLASS) + dice_loss(logits, target, NO_CLASS)
+        images, target = random_windows(images, target, batch["key"], self.zoom)
+        loss = balanced_cross_entropy(self(images), target, NO_CLASS)
         self.log("train/loss", loss.detach())
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
@@ -141,11 +135,11 @@ class SegmentationModule(L.LightningModule):
             )
 
 
-def dice_loss(logits: Tensor, target: Tensor, ignored: int) -> Tensor:
-    """One minus the mean soft Dice coefficient 2 |P T| / (|P| + |T|) of the classes in the batch.
+def balanced_cross_entropy(logits: Tensor, target: Tensor, ignored: int) -> Tensor:
+    """Cross-entropy in which a pixel weighs the inverse square root of its class's share of the batch.
 
-    P are probabilities and T the label maps, both summed over all pixels of the batch that are not ignored (Milletari
-    et al., "V-Net", 2016, without squares in the denominator).
+    So poles and pedestrians are not lost beside the road, and yet a class of a few pixels does not outweigh it as it
+    would with the inverse itself. The weights' mean over the pixels that count is 1.
 
     Args:
         logits: float (B, N, h, w).
@@ -153,11 +147,9 @@ def dice_loss(logits: Tensor, target: Tensor, ignored: int) -> Tensor:
         ignored: Class of pixels that do not count.
 
     Returns:
-        Scalar in [0, 1]; 0 where all pixels are ignored.
+        Scalar; 0 where all pixels are ignored.
     """
-    counted = target != ignored
-    one_hot = F.one_hot(target.masked_fill(~counted, 0), logits.shape[1]).movedim(-1, 1) * counted.unsqueeze(1)
-    probabilities = logits.softmax(dim=1) * counted.unsqueeze(1)
-    overlap, total, size = (x.sum(dim=(0, 2, 3)) for x in (probabilities * one_hot, probabilities + one_hot, one_hot))
-    present = size > 0
-    return (1 - 2 * overlap / total.clamp_min(1e-6))[present].sum() / present.sum().clamp_min(1)
+    counts = torch.bincount(target[target != ignored], minlength=logits.shape[1])
+    weights = counts.clamp_min(1).rsqrt()
+    losses = F.cross_entropy(logits, target, weights.to(logits.dtype), ignore_index=ignored, reduction="sum")
+    return losses / (weights * counts).sum().clamp_min(1e-12)

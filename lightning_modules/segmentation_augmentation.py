@@ -12,42 +12,32 @@ _WINDOW, _COLOUR = 0x5E6A, 0x5E6B  # of keyed_uniform: no other draws of a step 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def random_windows(
-    images: Tensor, target: Tensor, keys: Tensor, side: int, zoom: tuple[float, float], ignored: int
-) -> tuple[Tensor, Tensor]:
-    """Cut a window out of each image and its label map, and resize both to `side` x `side`.
+def random_windows(images: Tensor, target: Tensor, keys: Tensor, zoom: float) -> tuple[Tensor, Tensor]:
+    """Cut a window out of each image and its label map, and magnify both back to the size of the image.
 
-    The window's side is `side` / z pixels, with log z uniform between the logarithms of `zoom`; its position is
-    uniform over the image. Images are interpolated bilinearly; label maps take the nearest value, and `ignored` where
-    a window is larger than the image.
+    The window is H / z x W / z pixels with log z uniform from 0 to log `zoom`; its position is uniform over the
+    image. Images are interpolated bilinearly; label maps take the nearest value.
 
     Args:
         images: float32 (B, C, H, W).
-        target: int64 (B, H, W), values from 0 to 255.
+        target: int64 (B, H, W), of small numbers: they pass through float32.
         keys: int64 (B,).
-        side: Height and width of the results, in pixels.
-        zoom: Least and greatest magnification.
-        ignored: Class of what lies outside of the image.
+        zoom: Greatest magnification, at least 1.
 
     Returns:
-        float32 (B, C, side, side) and int64 (B, side, side).
+        float32 (B, C, H, W) and int64 (B, H, W).
     """
-    height, width = target.shape[-2:]
     u = keyed_uniform(keys, 3, _WINDOW)
-    low, high = math.log(zoom[0]), math.log(zoom[1])
-    window = side / torch.exp(low + (high - low) * u[:, 0])
+    extent = torch.exp(-math.log(zoom) * u[:, 0])
     # Extent and centre in the coordinates of grid_sample, where the image reaches from -1 to 1.
-    across, down = window / width, window / height
     theta = torch.zeros(len(keys), 2, 3, device=images.device)
-    theta[:, 0, 0], theta[:, 1, 1] = across, down
-    theta[:, 0, 2], theta[:, 1, 2] = (1 - across) * (2 * u[:, 1] - 1), (1 - down) * (2 * u[:, 2] - 1)
-    grid = F.affine_grid(theta, [len(keys), 1, side, side], align_corners=False)
+    theta[:, 0, 0] = theta[:, 1, 1] = extent
+    theta[:, :, 2] = (1 - extent[:, None]) * (2 * u[:, 1:] - 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     seen = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # Outside is 0 after sampling, so inside is moved out of its way.
-    moved = (target + 1).unsqueeze(1).float()
-    labels = F.grid_sample(moved, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    labels = labels.squeeze(1).round().long() - 1
-    return seen, labels.masked_fill(labels < 0, ignored)
+    labels = target.unsqueeze(1).float()
+    labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="border", align_corners=False)
+    return seen, labels.squeeze(1).round().long()
 
 
 def random_colours(images: Tensor, keys: Tensor, strength: float) -> Tensor:

@@ -57,8 +57,8 @@ class GatedContext(nn.Module):
 
 
 class StreetUNet(nn.Module):
-    """A residual encoder down to 1/16 and a decoder back up to 1/2 with additive skips: a small U-Net (Ronneberger et
-    al., 2015), 0.7 million parameters.
+    """A residual encoder down to 1/16 and a decoder back up to 1/4 with additive skips: a small U-Net (Ronneberger et
+    al., 2015), 0.7 million parameters. Logits at 1/4 are interpolated to full size.
 
     Args:
         classes: Number of classes.
@@ -73,9 +73,8 @@ class StreetUNet(nn.Module):
         self.sixteenth = nn.Sequential(ResidualBlock(64, 128, stride=2), ResidualBlock(128, 128, dilation=2))
         self.context = GatedContext(128, 64)
         self.up_eighth = _convolution(64, 32)
-        self.up_quarter = _convolution(32, 16)
-        self.up_half = _convolution(16, 16)
-        self.head = nn.Conv2d(16, classes, 1)
+        self.up_quarter = _convolution(32, 32)
+        self.head = nn.Conv2d(32, classes, 1)
         self.to(memory_format=torch.channels_last)  # a third less time on CPUs
 
     def forward(self, images: Tensor) -> Tensor:
@@ -83,17 +82,16 @@ class StreetUNet(nn.Module):
         height, width = images.shape[-2:]
         padding = (0, -width % STRIDE, 0, -height % STRIDE)
         x = F.pad((images - 0.5) / 0.25, padding, mode="replicate")
-        half = F.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))
-        quarter = self.quarter(half)
+        quarter = self.quarter(F.relu(self.stem(x.contiguous(memory_format=torch.channels_last))))
         eighth = self.eighth(quarter)
         deep = self.context(self.sixteenth(eighth))
-        for block, skip in ((self.up_eighth, eighth), (self.up_quarter, quarter), (self.up_half, half)):
-            deep = F.relu(block(_twice(deep) + skip))
-        return _twice(self.head(deep))[..., :height, :width]
+        for block, skip in ((self.up_eighth, eighth), (self.up_quarter, quarter)):
+            deep = F.relu(block(_larger(deep, 2) + skip))
+        return _larger(self.head(deep), 4)[..., :height, :width]
 
 
-def _twice(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+def _larger(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class LoadedSegmenter(NamedTuple):

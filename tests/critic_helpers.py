@@ -1,5 +1,9 @@
 """Small pictures with label maps, as critics of street scenes are shown them."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lightning_modules.critics.base import CriticBatch
+from tests.conftest import ROOT
 
 
 def codec_with(classes: int) -> Any:
@@ -57,3 +62,33 @@ def spectral_norms(network: nn.Module) -> dict[str, float]:
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Conv2d) and parametrize.is_parametrized(layer, "weight")
     }
+
+
+_PROCESS = """
+import sys, torch, torch.distributed as dist
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+given = torch.load(f"{folder}/given.pt", weights_only=True)
+"""
+
+
+def in_two_processes(folder: Path, given: Any, program: str) -> list[Any]:
+    """What a program leaves as `result` in each of two processes over gloo; it has its `rank` and what is `given`."""
+    torch.save(given, folder / "given.pt")
+    script = folder / "program.py"
+    script.write_text(f"{_PROCESS}{program}\ntorch.save(result, f'{{folder}}/{{rank}}.pt')\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(script)]
+    running = [
+        subprocess.Popen([*command, str(rank), str(folder)], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    try:
+        for process in running:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors.decode()
+    finally:
+        for process in running:
+            process.kill()  # the other one waits for a process that has failed
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]

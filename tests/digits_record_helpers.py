@@ -87,7 +87,12 @@ def digits_record(
         for i in range(COUNT)
     ]
     noise = 100 - code_bits - 10 * labelled if noise_dim == -1 else noise_dim
-    details = {"variant": "fig8", "width": 32, "stage1_epochs": 20, "adversarial": {"critic_steps": 1}}
+    details = {
+        "variant": "fig8",
+        "width": 32,
+        "stage1_epochs": 20,
+        "adversarial": {"critic_steps": 1, "noise_dim": noise_dim},
+    }
     details |= {} if noise is None else {"noise_dim": noise}
     side = "label" if labelled else "none"
     record = {
@@ -190,7 +195,7 @@ class Drafted:
         (self.models,) = sort_models(read_results([folder]).results)
         self.sections = sections_of(self.models)
         self.tables = {table.name: table for section in self.sections for table in section.tables}
-        csvs = dict.fromkeys(self.tables, ["x.csv"])
+        csvs = {name: ["x.csv"] for name in self.tables}
         shown = {picture.name: ["x.png"] for section in self.sections for picture in section.shown}
         self.page = "\n".join(line for section in self.sections for line in section_text(section, csvs, shown))
         self.shown = set(shown)

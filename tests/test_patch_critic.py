@@ -110,7 +110,7 @@ def test_discriminator_learns() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        history.append(float(loss))
+        history.append(loss.item())
     assert history[0] == pytest.approx(2 * math.log(2), abs=0.3)
     assert history[-1] < 0.6 * history[0]
 

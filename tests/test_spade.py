@@ -1,9 +1,6 @@
 """The SPADE decoder: against plain references, and what stage 2 relies on."""
 
 import copy
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_modules.codecs.spade import ConditionConv2d, Spade, SpadeDecoder, SpadeResidualBlock
-from tests.conftest import ROOT
-from tests.critic_helpers import convolutions, label_maps, read_of, spectral_norms
+from tests.critic_helpers import convolutions, in_two_processes, label_maps, read_of, spectral_norms
 
 
 def small(classes: int = 5, noise_dim: int = 4, residual: bool = False) -> SpadeDecoder:
@@ -206,45 +202,28 @@ def test_refuses_what_does_not_fit() -> None:
             small()(wrong, torch.randn(2, 4))
 
 
-_PROCESS = """
-import sys, torch, torch.distributed as dist
-from tests.test_spade import code, small
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-g2, rows = small(), slice(rank, None, 2)
-noise = torch.randn(4, 4, generator=torch.Generator().manual_seed(3))
-picture = g2(code(4)[rows], noise[rows])
+_STEP = """
+from lightning_modules.codecs.spade import SpadeDecoder
+g2, rows = SpadeDecoder(**given["config"]), slice(rank, None, 2)
+g2.load_state_dict(given["state"])
+picture = g2(given["code"][rows], given["noise"][rows])
 gradients = torch.autograd.grad(picture.square().mean(), list(g2.parameters()))
 for gradient in gradients:
     dist.all_reduce(gradient)
-torch.save(
-    {"picture": picture.detach(), "gradients": [g / 2 for g in gradients], "state": g2.state_dict()},
-    f"{folder}/{rank}.pt",
-)
-dist.destroy_process_group()
+result = {"picture": picture.detach(), "gradients": [g / 2 for g in gradients], "state": g2.state_dict()}
 """
 
 
 def test_two_processes_normalise_and_learn_as_one(tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", _PROCESS]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    running = [
-        subprocess.Popen([*arguments, str(rank), str(tmp_path)], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors.decode()
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    g2 = small()
-    noise = torch.randn(4, 4, generator=torch.Generator().manual_seed(3))
-    picture = g2(code(4), noise)
-    torch.testing.assert_close(picture[0::2], first["picture"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(picture[1::2], second["picture"], rtol=1e-4, atol=1e-5)
+    g2, read, noise = small(), code(4), torch.randn(4, 4)
+    given = {"config": g2.config(), "state": g2.state_dict(), "code": read, "noise": noise}
+    first, second = in_two_processes(tmp_path, given, _STEP)
+    picture = g2(read, noise)
+    torch.testing.assert_close(first["picture"], picture[0::2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(second["picture"], picture[1::2], rtol=1e-4, atol=1e-5)
     gradients = torch.autograd.grad(picture.square().mean(), list(g2.parameters()))
     for mine, theirs in zip(gradients, first["gradients"], strict=True):
         torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-5)
     for name, value in g2.state_dict().items():
         torch.testing.assert_close(first["state"][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        assert torch.equal(first["state"][name], second["state"][name]), name

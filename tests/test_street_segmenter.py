@@ -23,7 +23,7 @@ from lightning_modules.cli import main
 from lightning_modules.codecs.keyed_noise import keyed_uniform
 from lightning_modules.errors import SettingError
 from lightning_modules.pretrained import PretrainedError
-from lightning_modules.segmentation import SegmentationModule, dice_loss
+from lightning_modules.segmentation import SegmentationModule, balanced_cross_entropy
 from lightning_modules.segmentation_augmentation import random_colours, random_windows
 from lightning_modules.segmentation_network import StreetUNet, load_segmenter
 from tests.conftest import ROOT, quiet_trainer
@@ -70,7 +70,7 @@ def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A segmenter after 30 epochs of the blocks."""
     folder = tmp_path_factory.mktemp("segmenter")
     torch.manual_seed(0)
-    module = SegmentationModule(window=48, zoom=(1.0, 1.0), colours=0.1)
+    module = SegmentationModule(zoom=1.3, colours=0.1)
     options = {"gradient_clip_val": None, "max_epochs": 30, "check_val_every_n_epoch": 30, "num_sanity_val_steps": 0}
     trainer = quiet_trainer(folder, **options)
     trainer.fit(module, datamodule=scenes(root))
@@ -94,49 +94,49 @@ def miou_by_hand(module: SegmentationModule, batches: DataLoader) -> float:
 class TestViews:
     def test_windows_equal_a_plain_reference(self) -> None:
         torch.manual_seed(0)
-        images, target = torch.rand(8, 3, 24, 40), torch.randint(0, 11, (8, 24, 40))
-        keys, side, zoom = torch.arange(8) * 7919, 12, (0.4, 2.0)
-        seen, labels = random_windows(images, target, keys, side, zoom, NO_CLASS)
-        assert (seen.shape, labels.shape, labels.dtype) == ((8, 3, 12, 12), (8, 12, 12), torch.int64)
+        images, target, keys = torch.rand(8, 3, 12, 20), torch.randint(0, 256, (8, 12, 20)), torch.arange(8) * 7919
+        seen, labels = random_windows(images, target, keys, 2.5)
+        assert (seen.shape, labels.shape, labels.dtype) == ((8, 3, 12, 20), (8, 12, 20), torch.int64)
         draws = keyed_uniform(keys, 3, 0x5E6A)
-        outside = 0
+        checked = 0
         for b in range(8):
-            window = side / math.exp(math.log(0.4) + math.log(5.0) * float(draws[b, 0]))
-            left, top = (40 - window) * float(draws[b, 1]), (24 - window) * float(draws[b, 2])
-            for row in range(side):
-                for column in range(side):
-                    y, x = top + (row + 0.5) * window / side, left + (column + 0.5) * window / side
+            extent = 1 / math.exp(math.log(2.5) * float(draws[b, 0]))
+            left, top = 20 * (1 - extent) * float(draws[b, 1]), 12 * (1 - extent) * float(draws[b, 2])
+            for row in range(12):
+                for column in range(20):
+                    y, x = top + (row + 0.5) * extent, left + (column + 0.5) * extent
                     if min(abs(v - round(v)) for v in (x, y)) < 1e-3:
                         continue  # between two pixels, where rounding decides
-                    inside = 0 <= y < 24 and 0 <= x < 40
-                    outside += not inside
-                    assert labels[b, row, column] == (target[b, int(y), int(x)] if inside else NO_CLASS)
-                    v, u = min(max(y - 0.5, 0), 23), min(max(x - 0.5, 0), 39)
+                    checked += 1
+                    assert labels[b, row, column] == target[b, int(y), int(x)]
+                    v, u = min(max(y - 0.5, 0), 11), min(max(x - 0.5, 0), 19)
                     (v0, dv), (u0, du) = ((int(w), w - int(w)) for w in (v, u))
-                    v1, u1 = min(v0 + 1, 23), min(u0 + 1, 39)
+                    v1, u1 = min(v0 + 1, 11), min(u0 + 1, 19)
                     expected = (1 - dv) * ((1 - du) * images[b, :, v0, u0] + du * images[b, :, v0, u1])
                     expected += dv * ((1 - du) * images[b, :, v1, u0] + du * images[b, :, v1, u1])
                     assert torch.allclose(seen[b, :, row, column], expected, atol=1e-4)
-        assert 0 < outside < 8 * side * side / 2
+        assert checked > 0.95 * target.numel()
+        unchanged = random_windows(images, target, keys, 1.0)
+        assert torch.equal(unchanged[1], target) and torch.allclose(unchanged[0], images, atol=1e-5)
 
     def test_views_are_a_function_of_the_key_alone(self) -> None:
         torch.manual_seed(0)
         images, target, keys = torch.rand(4, 3, 32, 32), torch.randint(0, 11, (4, 32, 32)), torch.arange(4)
         state = torch.get_rng_state()
-        windows = random_windows(images, target, keys, 16, (0.7, 2.0), NO_CLASS)
+        windows = random_windows(images, target, keys, 2.0)
         coloured = random_colours(images, keys, 0.3)
         assert torch.equal(torch.get_rng_state(), state)
         order = torch.tensor([2, 0, 3, 1])
         for ours, theirs in zip(
             (*windows, coloured),
             (
-                *random_windows(images[order], target[order], keys[order], 16, (0.7, 2.0), NO_CLASS),
+                *random_windows(images[order], target[order], keys[order], 2.0),
                 random_colours(images[order], keys[order], 0.3),
             ),
             strict=True,
         ):
             torch.testing.assert_close(ours[order], theirs)
-        assert not torch.equal(windows[0], random_windows(images, target, keys + 4, 16, (0.7, 2.0), NO_CLASS)[0])
+        assert not torch.equal(windows[0], random_windows(images, target, keys + 4, 2.0)[0])
 
     def test_colours_equal_a_plain_reference(self) -> None:
         torch.manual_seed(0)
@@ -157,26 +157,28 @@ class TestViews:
 
 
 class TestTraining:
-    def test_dice_loss_equals_a_plain_reference(self) -> None:
+    def test_loss_equals_a_plain_reference(self) -> None:
         torch.manual_seed(0)
         logits, target = torch.randn(2, 4, 5, 6, requires_grad=True), torch.randint(0, 3, (2, 5, 6))
         target[0, :2] = NO_CLASS
-        probabilities = logits.detach().double().softmax(1)
-        terms = []
-        for c in (0, 1, 2):  # class 3 does not occur
-            overlap = size = mass = 0.0
-            for b in range(2):
-                for row in range(5):
-                    for column in range(6):
-                        if target[b, row, column] != NO_CLASS:
-                            p, t = float(probabilities[b, c, row, column]), float(target[b, row, column] == c)
-                            overlap, mass, size = overlap + p * t, mass + p, size + t
-            terms.append(1 - 2 * overlap / (mass + size))
-        loss = dice_loss(logits, target, NO_CLASS)
-        assert loss.item() == pytest.approx(sum(terms) / 3, rel=1e-5)
+        target[1, :4] = 0
+        counts = {c: sum(int(value) == c for value in target.flatten()) for c in range(3)}  # class 3 does not occur
+        weighted = total = 0.0
+        for b in range(2):
+            for row in range(5):
+                for column in range(6):
+                    c = int(target[b, row, column])
+                    if c != NO_CLASS:
+                        weight = 1 / math.sqrt(counts[c])
+                        weighted -= weight * math.log(
+                            float(logits.detach()[b, :, row, column].double().softmax(0)[c])
+                        )
+                        total += weight
+        loss = balanced_cross_entropy(logits, target, NO_CLASS)
+        assert loss.item() == pytest.approx(weighted / total, rel=1e-5)
         loss.backward()
         assert logits.grad is not None and not logits.grad[0, :, :2].any() and logits.grad[0, :, 2:].any()
-        assert dice_loss(logits, torch.full_like(target, NO_CLASS), NO_CLASS).item() == 0
+        assert balanced_cross_entropy(logits, torch.full_like(target, NO_CLASS), NO_CLASS).item() == 0
 
     def test_network_is_small_and_takes_any_size(self) -> None:
         network = StreetUNet(11).eval()
@@ -218,7 +220,7 @@ class TestTraining:
             "cpu",
         ]
         args += ["--run_dir", str(tmp_path / "run"), "--data.root", str(root), "--data.size", f"[{HEIGHT}, {WIDTH}]"]
-        args += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--model.window", "32"]
+        args += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
         main(["fit", *args])
         assert load_segmenter(tmp_path / "run" / "last.ckpt").table is TABLES["camvid12"]
         capsys.readouterr()
@@ -232,8 +234,7 @@ class TestTraining:
         ("settings", "message"),
         [
             ({"class_table": "kitti"}, r"class_table is 'kitti': set --model.class_table to cityscapes34, "),
-            ({"window": 0}, r"window=0.*set --model.window to 1 or more"),
-            ({"zoom": (2.0, 1.0)}, r"zoom=\[2.0, 1.0\]"),
+            ({"zoom": 0.5}, r"zoom=0.5.*set --model.zoom to 1 or more"),
             ({"colours": 1.5}, r"colours=1.5"),
         ],
     )

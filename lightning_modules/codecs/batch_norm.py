@@ -35,6 +35,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        normal = centred * scale[:, None, None] + self.bias[:, None, None]
+        scale = torch.rsqrt(variance + self.eps)
+        if not self.affine:
+            return (centred * scale[:, None, None]).to(x.dtype)
+        normal = centred * (scale * self.weight)[:, None, None] + self.bias[:, None, None]
         return normal.to(x.dtype)

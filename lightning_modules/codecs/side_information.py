@@ -116,14 +116,13 @@ class LabelMap:
                 f"{data} has no label maps, which this codec sends as side information: use data with them "
                 "(configs/data/camvid.yaml), or the codec without side information"
             )
-        maps: Tensor = batch["segmentation"]
+        given: Tensor = batch["segmentation"]
         height, width = batch["image"].shape[-2:]
         rows, columns = -(-height // self.scale), -(-width // self.scale)
-        if maps.shape[1:] == (height, width):
-            maps = self.reduced(maps)
+        maps = self.reduced(given) if given.shape[1:] == (height, width) else given
         if maps.shape != (len(batch["image"]), rows, columns):
             raise SettingError(
-                f"{data} has label maps of {' x '.join(map(str, maps.shape))} for images of {len(batch['image'])} x "
+                f"{data} has label maps of {' x '.join(map(str, given.shape))} for images of {len(batch['image'])} x "
                 f"{height} x {width} ({self._names(batch)}): maps must have the image's height and width, or those "
                 f"divided by {self.scale}, {rows} x {columns}"
             )

@@ -1,6 +1,15 @@
 """Verbs that are not Trainer methods."""
 
-from lightning_modules.commands import anchors, compress, decompress, digits_report, report, sample, sweep
+from lightning_modules.commands import (
+    anchors,
+    compress,
+    decompress,
+    digits_report,
+    report,
+    sample,
+    streets_report,
+    sweep,
+)
 from lightning_modules.commands.verb import Verb
 
 VERBS = {
@@ -11,6 +20,10 @@ VERBS = {
     "report": Verb("draws rate-distortion curves, BD tables and pictures from result records", report.main),
     "digits_report": Verb(
         "makes the tables and figures of the digits experiments from result records", digits_report.main
+    ),
+    "streets_report": Verb(
+        "makes the tables, figures and pictures of the street-scenes experiments from result records",
+        streets_report.main,
     ),
     "sweep": Verb("runs the grid of a W&B sweep file without a server, resumably", sweep.main),
 }

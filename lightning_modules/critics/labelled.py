@@ -17,6 +17,7 @@ def label_classes(codec: ConditionalCodec) -> int:
     if not isinstance(classes, int):
         raise SettingError(
             f"codec {type(codec).__name__} has no `classes`: this critic reads x_hat and a label map, which "
-            "codecs of street scenes give; choose another model.critic or another model.codec"
+            "codecs of street scenes give; set model.critic to "
+            "lightning_modules.critics.wasserstein.WassersteinCritic, or choose another model.codec"
         )
     return classes

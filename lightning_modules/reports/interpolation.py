@@ -1,4 +1,4 @@
-"""Pictures between two decoders of one bitstream, (1 - a) g1 + a g2: their MSE, and the one that theory has for it."""
+"""Pictures between two decoders of one bitstream, (1 - a) g1 + a g2: their MSE, and the one that theory has."""
 
 from __future__ import annotations
 

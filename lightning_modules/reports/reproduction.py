@@ -1,4 +1,4 @@
-"""A reproduction report on disk and in the terminal: sections of tables, figures and pictures, ours beside a paper's."""
+"""A reproduction report on disk and in the terminal: tables, figures and pictures, ours beside a paper's."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from PIL import Image
 from lightning_modules.reports.digits.models import BASELINE, PROPOSED_2, YAN, DatasetModels, Model
 from lightning_modules.reports.digits.results import Result
 from lightning_modules.reports.digits.tiles import beside, read_grey, save_png, with_title
+from lightning_modules.reports.pairing import nearest_pairs
 from lightning_modules.reports.section import Section, Shown
 
 FOLDER = "grids"
@@ -37,14 +38,7 @@ def pairs(models: DatasetModels) -> list[tuple[Model | None, Model | None]]:
     """Models without and with the digit that are nearest to each other in rate; the others alone. By rate."""
     plain = [model for model in models.unlabelled if {"g1", "g2"} & set(model.series)]
     proposed = [model for model in models.labelled if "g2" in model.series]
-    together: list[tuple[Model | None, Model | None]] = []
-    for model in plain:
-        nearest = min(proposed, key=lambda m: _distance(m, model), default=None)
-        mutual = nearest is not None and min(plain, key=lambda m: _distance(m, nearest)) is model
-        together.append((model, nearest if mutual else None))
-    taken = [other for _, other in together]
-    alone: list[tuple[Model | None, Model | None]] = [(None, m) for m in proposed if m not in taken]
-    return sorted(together + alone, key=_rate)
+    return nearest_pairs(plain, proposed, lambda model: model.first.rate)
 
 
 def grids_section(models: DatasetModels) -> Section:
@@ -87,11 +81,3 @@ def _write(panels: list[Panel], stem: Path) -> list[Path]:
         if grey is not None:
             drawn.append(with_title(grey, panel.title))
     return save_png(beside(drawn, 2), stem)
-
-
-def _distance(model: Model, other: Model) -> float:
-    return abs(model.first.rate - other.first.rate)
-
-
-def _rate(pair: tuple[Model | None, Model | None]) -> float:
-    return min(model.first.rate for model in pair if model is not None)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from callbacks.record import to_json
 from lightning_modules.reports.digits.results import Result
-from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.folder import ReportFolder
+from lightning_modules.reports.kept_places import FOLDER, kept_places
 
 ROWS = 100
 """Images whose rows are kept: those of a sample grid."""
-FOLDER = "records"
 
 
 def keep(results: Sequence[Result], folder: ReportFolder) -> None:
@@ -27,20 +25,14 @@ def keep(results: Sequence[Result], folder: ReportFolder) -> None:
         folder: Of the report.
 
     Raises:
-        ReportError: Two runs have the same two last folders.
+        ReportError: See `kept_places`.
     """
-    places: dict[str, Path] = {}
+    places = kept_places(results)
     for result in results:
-        # The folder of all runs says nothing, and git is told to pass it over.
-        place = "/".join(part for part in result.run_dir.resolve().parts[-2:] if part != "runs")
-        if places.setdefault(place, result.run_dir) != result.run_dir:
-            raise ReportError(
-                f"{places[place]} and {result.run_dir} would both be kept as {place}: rename one of the folders"
-            )
         record = json.loads(result.path.read_text(encoding="utf-8"))
         rows = sorted(record["images"], key=lambda row: row["name"])
         small = {**record, "images_measured": record.get("images_measured", len(rows)), "images": rows[:ROWS]}
-        folder.write_text(f"{FOLDER}/{place}/results/{result.path.name}", to_json(small))
-    for place, run_dir in places.items():
+        folder.write_text(f"{FOLDER}/{places[result.run_dir]}/results/{result.path.name}", to_json(small))
+    for run_dir, place in places.items():
         for grid in sorted((run_dir / "grids").glob("*.png")):
             folder.write_bytes(f"{FOLDER}/{place}/grids/{grid.name}", grid.read_bytes())
