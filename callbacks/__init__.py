@@ -8,6 +8,7 @@ the run directory, which is `trainer.default_root_dir`.
 from callbacks.caption_similarity import CaptionSimilarity
 from callbacks.distribution import Cmmd, ConFid, Fid, Kid, PatchFid
 from callbacks.guards import NonFiniteLossError, StopOnNonFiniteLoss
+from callbacks.label_maps import LabelMaps
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.metric import MetricCallback
 from callbacks.per_image import PerImageMetric
@@ -32,6 +33,7 @@ __all__ = [
     "Dists",
     "Fid",
     "Kid",
+    "LabelMaps",
     "LastCheckpoint",
     "Lpips",
     "MeanIou",

@@ -184,13 +184,14 @@ def test_second_stage_alone_on_a_trained_codec(tmp_path: Path) -> None:
     trainer = fit(first, tmp_path, epochs=1)
     trainer.save_checkpoint(tmp_path / "stage1.ckpt", weights_only=False)
     adversarial = AdversarialTraining(noise_dim=6, critic_warmup=2)
-    second = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), str(tmp_path / "stage1.ckpt"), adversarial=adversarial)
+    stage1_ckpt = str(tmp_path / "stage1.ckpt")
+    second = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), stage1_ckpt, adversarial=adversarial)
     trainer = fit(second, tmp_path, epochs=1)
     assert_equal(state_of(second.codec), state_of(first.codec))
     trainer.save_checkpoint(tmp_path / "stage2.ckpt", weights_only=False)
     (tmp_path / "stage1.ckpt").unlink()
     # The file of stage 1 may be gone when stage 2 is resumed, tested or decoded with.
-    again = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), str(tmp_path / "stage1.ckpt"), adversarial=adversarial)
+    again = PerceptualDecoderModule(DigitCodec(bits=4, width=WIDTH), stage1_ckpt, adversarial=adversarial)
     quiet_trainer(tmp_path).test(again, digits_data(), ckpt_path=tmp_path / "stage2.ckpt", verbose=False)
     codec = load_codec(tmp_path / "stage2.ckpt").codec
     assert isinstance(codec, DigitCodec) and codec.perceptual is not None

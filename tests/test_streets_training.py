@@ -192,7 +192,8 @@ def test_fit_test_and_files_through_the_command_line(scenes: Path, tmp_path: Pat
     assert isinstance(codec, ConditionalHyperprior) and codec.perceptual is not None
     for record in records.values():
         assert record["setting"]["lambda"] == record["lambda"] == 0.00125
-        assert record["setting"]["side_information"] == "label map" and record["training"]["critic"]["critic"] == "oasis"
+        assert record["setting"]["side_information"] == "label map"
+        assert record["training"]["critic"]["critic"] == "oasis"
         for row in record["images"]:
             pixels = 70 * 130
             assert row["bpp"] * pixels <= 1.01 * row["bpp_likelihood"] * pixels + 8 * 32
