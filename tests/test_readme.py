@@ -34,6 +34,11 @@ _DIGITS = (
     "--trainer.callbacks+=callbacks.Mse --trainer.callbacks+=callbacks.ResultRecord "
     "--trainer.callbacks+=callbacks.LastCheckpoint"
 )
+_STREETS = (
+    "--trainer.accelerator cpu --trainer.max_epochs 2 --model.stage1_epochs 1 --model.codec.N 8 --model.codec.M 12 "
+    "--model.critic.width 4 --trainer.limit_val_batches 0 --trainer.limit_train_batches 2 "
+    "--trainer.callbacks=callbacks.Bpp --trainer.callbacks+=callbacks.LastCheckpoint"
+)
 _OFFLINE = "--model.clip.pretrained false --model.clip.architecture tiny --model.k_p 0 --model.k_j 0"
 
 
@@ -47,6 +52,8 @@ def shortened(command: str) -> str:
         return f"{command} --limit 1 -- {_DIGITS} --data.root null --data.name digits --trainer.logger false"
     if "configs/digits" in command:
         return f"{command} {_DIGITS}"
+    if "configs/streets" in command:
+        return f"{command} {_STREETS}"
     if " anchors " in command:
         return command + " --codecs jpeg webp --quality 20 --alexnet false --data.test_crop 256"
     offline = "" if "elic" in command else _OFFLINE
@@ -85,7 +92,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     (folder / ".venv" / "installed").touch()
     (folder / "data").mkdir()
     (folder / "data" / "coco").symlink_to(data_root / "coco_mini")
-    (folder / "data" / "kodak").symlink_to(data_root / "kodak")
+    for name in ("kodak", "camvid"):
+        (folder / "data" / name).symlink_to(data_root / name)
     return folder
 
 
@@ -115,4 +123,5 @@ def test_every_command_runs(checkout: Path) -> None:
         *("runs/anchors/webp/quality_20/results/kodak.json", "runs/report/index.html"),
         *("runs/digits_two_stage/results/digits-test-g2.json", "seven.digits", "seven.png"),
         *("runs/digits_rate/bits_1/done.json", "runs/digits_report/README.md"),
+        *("runs/streets_0.00125/last.ckpt", "runs/streets_report/README.md"),
     } <= left
