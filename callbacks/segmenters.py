@@ -10,15 +10,12 @@ from transformers import AutoModelForSemanticSegmentation
 
 from callbacks.hugging_face import load_network, source_name, to_bytes
 from callbacks.metrics.precision import full_float32
+from datamodules.street_classes import CITYSCAPES_EVALUATED
 
 IGNORED = 255
 """Class of the pixels that a label map maps to nothing, in every data set that has such."""
 
 LabelMap = Literal["identity", "cityscapes34_to_19"]
-
-# Label ids of the 19 classes that Cityscapes evaluates, in the order of their train ids (Cordts et al., "The
-# Cityscapes dataset for semantic urban scene understanding", CVPR 2016, and its list of labels).
-_CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 def map_labels(segmentation: Tensor, label_map: LabelMap) -> Tensor:
@@ -45,7 +42,9 @@ def map_labels(segmentation: Tensor, label_map: LabelMap) -> Tensor:
             "Set label_map of the segmenter to identity if they hold train ids."
         )
     table = torch.full((35,), IGNORED, device=segmentation.device)
-    table[torch.tensor(_CITYSCAPES, device=segmentation.device)] = torch.arange(19, device=segmentation.device)
+    table[torch.tensor(CITYSCAPES_EVALUATED, device=segmentation.device)] = torch.arange(
+        19, device=segmentation.device
+    )
     return table[segmentation]  # -1 is the last row, which stays ignored
 
 

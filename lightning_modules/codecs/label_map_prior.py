@@ -1,7 +1,7 @@
 """The entropy model of label maps: p(class | classes already coded, row), and its coding.
 
 A static context model of 20 neighbours and the row. So many neighbours have far more values than a training set can
-count: a small network fitted to the maps takes the place of counts with back-off, and its files are a sixth smaller
+count: a small network fitted to the maps takes the place of counts with back-off, and is 15 % smaller on CamVid
 (`docs/results/streets/label_maps.md`). It is computed in integers, so that every machine reads what another wrote.
 """
 
@@ -82,7 +82,7 @@ class LabelMapPrior(nn.Module):
         Args:
             maps: Training maps, int64 (h, w) with values 0 to classes - 1, of any sizes.
             scale: 1 for maps of the size that is coded, 8 for maps of which every eighth row and column will be:
-                then all 64 ways to choose them serve as training maps, which costs 2 % less than one alone.
+                then all 64 ways to choose them serve as training maps, which gives 3 to 4 % fewer bits on CamVid.
 
         Raises:
             ValueError: There is no map, or one has a value out of range, or `scale` is less than 1.

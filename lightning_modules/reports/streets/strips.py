@@ -60,8 +60,8 @@ def strips_section(models: DatasetModels) -> Section:
                 shown.append(Shown(stem, alt, partial(write_strip, panels), "pictures"))
     text = (
         f"The first {IMAGES} images of the test set, the methods at about the same rate; figures are of the one "
-        "image. The rate of the proposed codec includes that of its label map, of which every eighth row and column is "
-        "sent.",
+        "image. The rate of the proposed codec includes that of its label map, of which every eighth row and column "
+        "is sent.",
         *_captions(models.dataset),
     )
     remarks = tuple(f"Not shown of {', '.join(images)}: {problem}." for problem, images in absent.items())
