@@ -42,9 +42,8 @@ def map_labels(segmentation: Tensor, label_map: LabelMap) -> Tensor:
             "Set label_map of the segmenter to identity if they hold train ids."
         )
     table = torch.full((35,), IGNORED, device=segmentation.device)
-    table[torch.tensor(CITYSCAPES_EVALUATED, device=segmentation.device)] = torch.arange(
-        19, device=segmentation.device
-    )
+    evaluated = torch.tensor(CITYSCAPES_EVALUATED, device=segmentation.device)
+    table[evaluated] = torch.arange(len(evaluated), device=segmentation.device)
     return table[segmentation]  # -1 is the last row, which stays ignored
 
 

@@ -12,6 +12,8 @@ from lightning_modules.codecs.cdf_tables import CdfTables
 _SYMBOL_LIMIT = 2**30
 _OVERREAD_BYTES_PER_SYMBOL = 2
 _OVERREAD_MARGIN = 1 << 16
+_FEWEST_SYMBOLS = 3
+"""CompressAI's coder writes outside its buffer when it flushes fewer; what fills up costs nothing and is not read."""
 
 
 def _flat(indexes: Tensor) -> list[int]:
@@ -25,6 +27,7 @@ class SymbolEncoder:
     def __init__(self) -> None:
         self._encoder = ans.BufferedRansEncoder()
         self._checksum = 0
+        self._count = 0
 
     def put(self, symbols: Tensor, indexes: Tensor, tables: CdfTables) -> None:
         """Append integer-valued `symbols` under the tables at `indexes` (same shape).
@@ -39,10 +42,14 @@ class SymbolEncoder:
             )
         array = symbols.reshape(-1).to("cpu", torch.int32).numpy()
         self._checksum = zlib.crc32(array.astype("<i4").tobytes(), self._checksum)
+        self._count += len(array)
         self._encoder.encode_with_indexes(array.tolist(), _flat(indexes), tables.cdfs, tables.sizes, tables.offsets)
 
     def finish(self) -> tuple[bytes, int]:
         """The stream and the 16-bit checksum of its symbols."""
+        if self._count < _FEWEST_SYMBOLS:
+            nearly_certain = ([[0, 65535, 65536]], [3], [0])
+            self._encoder.encode_with_indexes([0] * _FEWEST_SYMBOLS, [0] * _FEWEST_SYMBOLS, *nearly_certain)
         return self._encoder.flush(), self._checksum & 0xFFFF
 
 
