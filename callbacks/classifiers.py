@@ -11,7 +11,8 @@ from transformers import AutoModelForImageClassification
 from callbacks.hugging_face import load_network, source_name, to_bytes
 from callbacks.made_on_demand import make_checkpoint
 from callbacks.metrics.precision import full_float32
-from lightning_modules.digit_resnet import SIDE, grey_digits, load_classifier, weights_name
+from lightning_modules.digit_resnet import SIDE, grey_digits, load_classifier
+from lightning_modules.judge_checkpoint import weights_name
 
 
 class Classifier(ABC):

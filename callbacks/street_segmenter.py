@@ -10,7 +10,7 @@ from torch import Tensor
 from callbacks.made_on_demand import make_checkpoint
 from callbacks.metrics.precision import full_float32
 from callbacks.segmenters import Segmenter
-from lightning_modules.digit_resnet import weights_name
+from lightning_modules.judge_checkpoint import weights_name
 from lightning_modules.segmentation_network import LoadedSegmenter, load_segmenter
 
 

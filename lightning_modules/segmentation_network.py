@@ -1,6 +1,5 @@
 """The small network that segments street scenes, and reading it back from a training checkpoint alone."""
 
-import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,15 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.street_classes import TABLES, StreetClasses
-from lightning_modules.digit_resnet import weights_digest, weights_name
-from lightning_modules.pretrained import PretrainedError, unusable_file
+from lightning_modules.judge_checkpoint import JudgeKind
 
-NAME = "street_unet"
 STRIDE = 16
 """Pixels that become one position of the deepest layers; images of other sizes are padded."""
 
-_PART = "street segmenter"
-_MAKE = "`fit -c configs/streets_segmenter.yaml` makes one, as runs/streets_segmenter/last.ckpt"
+_KIND = JudgeKind(
+    part="street segmenter",
+    key="segmenter",
+    detail="class_table",
+    name="street_unet",
+    made_by="`fit -c configs/streets_segmenter.yaml` makes one, as runs/streets_segmenter/last.ckpt",
+)
 
 
 def _convolution(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -101,14 +103,14 @@ class LoadedSegmenter(NamedTuple):
     table: StreetClasses
     """Its `evaluated` classes are those of the logits."""
     digest: str
-    """SHA-256 of its weights, hexadecimal; see `digit_resnet.weights_digest`."""
+    """SHA-256 of its weights, hexadecimal; see `judge_checkpoint.weights_digest`."""
 
 
 def describe(network: StreetUNet, table: StreetClasses) -> dict[str, Any]:
     """What a checkpoint says of its segmenter: `name`, the name of its `class_table`, and `sha`, a digest of the
     weights.
     """
-    return {"name": NAME, "class_table": table.name, "sha": weights_digest(network.state_dict())}
+    return _KIND.describe(network, table.name)
 
 
 def load_segmenter(path: str | Path, setting: str = "path") -> LoadedSegmenter:
@@ -119,40 +121,13 @@ def load_segmenter(path: str | Path, setting: str = "path") -> LoadedSegmenter:
         setting: The configuration setting that `path` came from, named in errors.
 
     Raises:
-        PretrainedError: There is no such file, it cannot be read, or it holds another network.
+        PretrainedError: See `JudgeKind.load`.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise PretrainedError(f"{_PART}: checkpoint {path} (given by {setting}) does not exist; {_MAKE}.")
-    try:
-        checkpoint: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        problem = f"it cannot be read as a checkpoint ({type(error).__name__}: {_beginning(error)})"
-        raise unusable_file(_PART, path, f"{problem}; {_MAKE}", setting) from error
-    told = checkpoint.get("segmenter") if isinstance(checkpoint, dict) else None
-    if not isinstance(told, dict) or told.keys() != {"name", "class_table", "sha"} or "state_dict" not in checkpoint:
-        raise unusable_file(_PART, path, f"it holds no street segmenter; {_MAKE}", setting)
-    if told["name"] != NAME or told["class_table"] not in TABLES:
-        problem = f"it holds a segmenter {told['name']!r} of {told['class_table']!r}, where this program knows "
-        raise unusable_file(_PART, path, f"{problem}{NAME!r} of {', '.join(TABLES)}", setting)
-    table = TABLES[told["class_table"]]
-    with torch.random.fork_rng(devices=[]):  # random weights that are replaced; the global state should not shift
-        network = StreetUNet(len(table.evaluated))
-    # A checkpoint also holds what the training's metrics counted.
-    prefix = "network."
-    items = checkpoint["state_dict"].items()
-    state = {key.removeprefix(prefix): value for key, value in items if key.startswith(prefix)}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise unusable_file(_PART, path, f"it is of another network: {_beginning(error)}", setting) from error
-    digest = weights_digest(network.state_dict())
-    if digest != told["sha"]:
-        problem = f"its weights are {weights_name(digest)} where it notes {weights_name(told['sha'])}; it is damaged"
-        raise unusable_file(_PART, path, f"{problem}; {_MAKE}", setting)
-    return LoadedSegmenter(network.eval().requires_grad_(False), table, digest)
+    network, name, digest = _KIND.load(path, setting, _of_table)
+    return LoadedSegmenter(network, TABLES[name], digest)
 
 
-def _beginning(error: Exception) -> str:
-    """The beginning, in one line, of a message that may list hundreds of keys."""
-    return " ".join(str(error).split())[:200]
+def _of_table(name: str) -> StreetUNet:
+    if name not in TABLES:
+        raise LookupError(f"class table {name!r} is none of {', '.join(TABLES)}")
+    return StreetUNet(len(TABLES[name].evaluated))

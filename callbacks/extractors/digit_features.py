@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from callbacks.extractors.base import FeatureExtractor
 from callbacks.made_on_demand import make_checkpoint
-from lightning_modules.digit_resnet import FEATURES, SIDE, grey_digits, load_classifier, weights_name
+from lightning_modules.digit_resnet import FEATURES, SIDE, grey_digits, load_classifier
+from lightning_modules.judge_checkpoint import weights_name
 
 SETTING = "callbacks.extractors.DigitFeatures.init_args.checkpoint"
 

@@ -9,7 +9,13 @@ from typing import ClassVar, NamedTuple, NotRequired, TypedDict
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.codecs.bitstream import FINGERPRINT_DIGITS, Bitstream, WrongCodecError, WrongWeightsError
+from lightning_modules.codecs.bitstream import (
+    FINGERPRINT_DIGITS,
+    Bitstream,
+    LatentMismatchError,
+    WrongCodecError,
+    WrongWeightsError,
+)
 from lightning_modules.codecs.complexity import macs_by_part
 
 COMPLEXITY_SIDE = 256
@@ -38,6 +44,23 @@ def check_origin(stream: Bitstream, codec: str, fingerprint: str) -> None:
         raise WrongWeightsError(
             f"written with weights {stream.fingerprint}, but the checkpoint holds "
             f"{fingerprint[:FINGERPRINT_DIGITS]}: give the checkpoint that it was written with"
+        )
+
+
+def check_latents(stream: Bitstream, checksum: int) -> None:
+    """Refuse latents that are not those that were encoded.
+
+    Args:
+        stream: The parsed file.
+        checksum: Of the decoded symbols.
+
+    Raises:
+        LatentMismatchError: They differ.
+    """
+    if checksum != stream.latent_checksum:
+        raise LatentMismatchError(
+            "the decoded latents differ from the encoded ones: the payload is damaged, or this machine computes "
+            "otherwise than the one that wrote the file"
         )
 
 
@@ -87,6 +110,24 @@ class Codec(nn.Module, ABC):
             y: Side information.
             greyscale: Noted in the file for whoever writes the decoded picture.
         """
+
+    def file(self, coded: tuple[bytes, int], height: int, width: int, greyscale: bool) -> bytes:
+        """A payload and the checksum of its symbols as a file of this codec.
+
+        Raises:
+            ValueError: See `Bitstream.to_bytes`.
+        """
+        payload, checksum = coded
+        stream = Bitstream(
+            codec_id=CODEC_IDS[self.name],
+            fingerprint=self.fingerprint()[:FINGERPRINT_DIGITS],
+            width=width,
+            height=height,
+            greyscale=greyscale,
+            payload=payload,
+            latent_checksum=checksum,
+        )
+        return stream.to_bytes()
 
     def compress(self, x: Tensor, y: object = None, *, greyscale: bool = False) -> bytes:
         """The bytes of `encode` alone."""

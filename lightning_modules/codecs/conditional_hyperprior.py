@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.codecs.bitstream import FINGERPRINT_DIGITS, Bitstream, LatentMismatchError
-from lightning_modules.codecs.codec import CODEC_IDS, COMPLEXITY_SIDE, Encoded, check_origin
+from lightning_modules.codecs.bitstream import Bitstream
+from lightning_modules.codecs.codec import COMPLEXITY_SIDE, Encoded, check_latents, check_origin
 from lightning_modules.codecs.conditional_codec import ConditionalCodec, ConditionalOutput, Start
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood, ste_round, uniform_noise
 from lightning_modules.codecs.fingerprint import weights_state
@@ -260,15 +260,7 @@ class ConditionalHyperprior(ConditionalCodec):
             latent = self.g_a(padded, maps)
             latents = self.coder().quantise(latent, self.h_a(latent, maps), maps)
         payload, checksum = self.coder().write(latents, None if labels is None else labels[0].cpu())
-        stream = Bitstream(
-            codec_id=CODEC_IDS[self.name],
-            fingerprint=self.fingerprint()[:FINGERPRINT_DIGITS],
-            width=width,
-            height=height,
-            greyscale=greyscale,
-            payload=payload,
-            latent_checksum=checksum,
-        )
+        data = self.file((payload, checksum), height, width, greyscale)
 
         def likelihoods() -> dict[str, Tensor]:
             found = self.coder().likelihoods(latents)
@@ -276,7 +268,7 @@ class ConditionalHyperprior(ConditionalCodec):
                 found["labels"] = self.label_prior.likelihood(labels).to(x.device)
             return found
 
-        return Encoded(stream.to_bytes(), likelihoods)
+        return Encoded(data, likelihoods)
 
     @torch.no_grad()
     def read(self, data: bytes) -> StoredPicture:
@@ -297,11 +289,7 @@ class ConditionalHyperprior(ConditionalCodec):
             return maps
 
         y_hat, labels, checksum = self.coder().read(stream.payload, label_size, cells, self.M, embed)
-        if checksum != stream.latent_checksum:
-            raise LatentMismatchError(
-                "the decoded latents differ from the encoded ones: the payload is damaged, or this machine computes "
-                "otherwise than the one that wrote the file"
-            )
+        check_latents(stream, checksum)
         maps = None if labels is None else embed(labels)
         with torch.autocast(y_hat.device.type, enabled=False):
             code = _beside(self.g1(y_hat.float(), maps), maps)

@@ -10,14 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.codecs.bernoulli_code import BernoulliCode, binarise
-from lightning_modules.codecs.bitstream import (
-    FINGERPRINT_DIGITS,
-    Bitstream,
-    CorruptFileError,
-    LatentMismatchError,
-)
+from lightning_modules.codecs.bitstream import Bitstream, CorruptFileError
 from lightning_modules.codecs.cdf_tables import CdfTables
-from lightning_modules.codecs.codec import CODEC_IDS, Encoded, check_origin
+from lightning_modules.codecs.codec import Encoded, check_latents, check_origin
 from lightning_modules.codecs.complexity import macs_by_part
 from lightning_modules.codecs.conditional_codec import NOISE, ConditionalCodec, ConditionalOutput, Start
 from lightning_modules.codecs.digit_decoder import DigitDecoder
@@ -193,17 +188,7 @@ class DigitCodec(ConditionalCodec):
             rows = self.label.checked(y).cpu()
             self.label.put(coder, rows)
         self.prior.put(coder, code.flatten(1).cpu(), rows, self._tables())
-        payload, checksum = coder.finish()
-        stream = Bitstream(
-            codec_id=CODEC_IDS[self.name],
-            fingerprint=self.fingerprint()[:FINGERPRINT_DIGITS],
-            width=SIDE,
-            height=SIDE * len(code),
-            greyscale=True,
-            payload=payload,
-            latent_checksum=checksum,
-        )
-        return stream.to_bytes()
+        return self.file(coder.finish(), SIDE * len(code), SIDE, greyscale=True)
 
     def encode(self, x: Tensor, y: object = None, *, greyscale: bool = True) -> Encoded:
         """N digits to the bytes of one file.
@@ -244,11 +229,7 @@ class DigitCodec(ConditionalCodec):
         labels = self.label.get(decoder_, count) if self.label else None
         rows = torch.zeros(count, dtype=torch.int64) if labels is None else labels
         code = self.prior.get(decoder_, rows, self._tables())
-        if decoder_.checksum != stream.latent_checksum:
-            raise LatentMismatchError(
-                "the decoded code differs from the encoded one: the payload is damaged, or this machine computes "
-                "otherwise than the one that wrote the file"
-            )
+        check_latents(stream, decoder_.checksum)
         # The noise is a function of the file, so that every decoder draws the same picture.
         keys = mix(torch.arange(count) + (zlib.crc32(stream.payload) << 20))
         device = next(self.g1.parameters()).device

@@ -13,13 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.codecs.bitstream import (
-    FINGERPRINT_DIGITS,
-    Bitstream,
-    LatentMismatchError,
-)
+from lightning_modules.codecs.bitstream import Bitstream
 from lightning_modules.codecs.checkerboard import pack
-from lightning_modules.codecs.codec import CODEC_IDS, Codec, CodecOutput, Encoded, check_origin
+from lightning_modules.codecs.codec import Codec, CodecOutput, Encoded, check_latents, check_origin
 from lightning_modules.codecs.entropy import FactorizedPrior, GaussianLikelihood, ste_round, uniform_noise
 from lightning_modules.codecs.fingerprint import digest, weights_state
 from lightning_modules.codecs.latent_coder import LatentCoder
@@ -166,16 +162,8 @@ class ElicCodec(Codec):
         with torch.autocast(x.device.type, enabled=False):
             latent = self.analyse(pad(x), y)
             coded = self.latent_coder().encode(latent, self.h_a(latent))
-        stream = Bitstream(
-            codec_id=CODEC_IDS[self.name],
-            fingerprint=self.fingerprint()[:FINGERPRINT_DIGITS],
-            width=width,
-            height=height,
-            greyscale=greyscale,
-            payload=coded.stream,
-            latent_checksum=coded.checksum,
-        )
-        return Encoded(stream.to_bytes(), lambda: self.latent_coder().likelihoods(coded))
+        data = self.file((coded.stream, coded.checksum), height, width, greyscale)
+        return Encoded(data, lambda: self.latent_coder().likelihoods(coded))
 
     @torch.no_grad()
     def decompress(self, data: bytes) -> Tensor:
@@ -197,11 +185,7 @@ class ElicCodec(Codec):
         cells = (-(-stream.height // DOWNSAMPLING), -(-stream.width // DOWNSAMPLING))
         device = next(self.g_s.parameters()).device
         y_hat, checksum = self.latent_coder().decode(stream.payload, *cells, device)
-        if checksum != stream.latent_checksum:
-            raise LatentMismatchError(
-                "the decoded latents differ from the encoded ones: the payload is damaged, or this machine computes "
-                "otherwise than the one that wrote the file"
-            )
+        check_latents(stream, checksum)
         return y_hat, stream
 
 

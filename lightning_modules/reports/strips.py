@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from callbacks.names import LPIPS, PSNR
 from lightning_modules.files import write_atomically
+from lightning_modules.reports.lettering import font
 from lightning_modules.reports.pictures import ERROR_SCALE, Match, Pixels, Reconstruction, Window, error_levels
 
 COLOUR_MAP = "inferno"
@@ -65,8 +65,8 @@ def draw_strip(match: Match) -> Image.Image:
     size = (scale * width, scale * height)
     gap = max(4, size[0] // 60)
     total = columns * (size[0] + gap) - gap
-    font = _font(max(12, round(TEXT * total)))
-    line = round(1.3 * font.size)
+    lettering = font(max(12, round(TEXT * total)))
+    line = round(1.3 * lettering.size)
     labels = [_label(panel) for panel in panels]
     head = max(len(label) for label in labels) * line + line // 3
     block = head + 3 * size[1] + 2 * gap
@@ -75,7 +75,7 @@ def draw_strip(match: Match) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     for i, (panel, label) in enumerate(zip(panels, labels, strict=True)):
         left, top = (i % columns) * (size[0] + gap), (i // columns) * (block + 2 * gap)
-        _write_label(draw, left + size[0] // 2, top + head - line // 3, label, font, line)
+        _write_label(draw, left + size[0] // 2, top + head - line // 3, label, lettering, line)
         for row, picture in enumerate(_rows(match, panel, size)):
             canvas.paste(picture, (left, top + head + row * (size[1] + gap)))
     return canvas
@@ -115,26 +115,25 @@ def _colour_bar(size: tuple[int, int]) -> Image.Image:
     """The key of the error maps, in the place where the original has no error."""
     key = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(key)
-    font = _font(max(12, round(TEXT * 4 * size[0])))
+    lettering = font(max(12, round(TEXT * 4 * size[0])))
     bar = Image.fromarray(np.tile(colour_map()[None], (1, 1, 1))).resize((size[0] * 7 // 10, max(6, size[1] // 16)))
     left, top = (size[0] - bar.width) // 2, (size[1] - bar.height) // 2
     key.paste(bar, (left, top))
-    below = top + bar.height + font.size // 3
+    below = top + bar.height + lettering.size // 3
     middle = size[0] // 2
-    draw.text((middle, top - font.size // 2), "luma error (8-bit levels)", "black", font, anchor="md")
+    draw.text((middle, top - lettering.size // 2), "luma error (8-bit levels)", "black", lettering, anchor="md")
     for x, text in ((left, "0"), (middle, str(ERROR_SCALE // 2)), (left + bar.width, f"≥ {ERROR_SCALE}")):
-        draw.text((x, below), text, "black", font, anchor="ma")
+        draw.text((x, below), text, "black", lettering, anchor="ma")
     return key
 
 
 def _write_label(
-    draw: ImageDraw.ImageDraw, middle: int, bottom: int, lines: Sequence[str], font: ImageFont.FreeTypeFont, step: int
+    draw: ImageDraw.ImageDraw,
+    middle: int,
+    bottom: int,
+    lines: Sequence[str],
+    lettering: ImageFont.FreeTypeFont,
+    step: int,
 ) -> None:
     for i, text in enumerate(lines):
-        draw.text((middle, bottom - (len(lines) - 1 - i) * step), text, "black", font, anchor="md")
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # The one that ships with matplotlib: the same picture on every machine, with all letters.
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+        draw.text((middle, bottom - (len(lines) - 1 - i) * step), text, "black", lettering, anchor="md")
