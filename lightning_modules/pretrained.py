@@ -19,6 +19,8 @@ def download_failed(part: str, file_name: str, setting: str, cause: Exception) -
         cause: what went wrong.
     """
     cache = Path(torch.hub.get_dir()) / "checkpoints"
+    if cache.is_relative_to(Path.home()):
+        cache = "~" / cache.relative_to(Path.home())  # records keep this reason, and should not tell whose they are
     return PretrainedError(
         f"{part}: pretrained weights are not on this machine and {file_name} could not be downloaded "
         f"({type(cause).__name__}: {cause}). Either put {file_name} into {cache} "

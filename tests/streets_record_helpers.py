@@ -78,7 +78,7 @@ def streets_record(
     }
     protocols |= {name: protocols[name] | {"samples": COUNT} for name in mean if name.startswith("fid")}
     if "miou" in mean:
-        protocols["miou"]["segmenter"] = "a small network"
+        protocols["miou"] |= {"segmenter": "a small network", "iou_per_class": {"road": mean["miou"]}}
     images = [
         {
             "name": f"scene_{i}.png",

@@ -231,12 +231,15 @@ class TestComparability:
             assert delta.value is None and "the protocols of LPIPS of a and b differ: backbone" in delta.reason
 
     def test_results_in_a_protocol(self, tmp_path):
-        """ConFID's protocol lists each class's FID beside its samples: only the samples make figures comparable."""
+        """ConFID's protocol lists each class's FID beside its samples: only the samples make figures comparable. mIoU's
+        lists each class's.
+        """
         records = {}
         for codec, samples in (("a", 900), ("b", 900), ("c", 901)):
             records[codec] = sweep(codec, [0.1, 0.2, 0.4, 0.8], psnr=[28.0, 30, 32, 34])
             for i, record in enumerate(records[codec]):
                 record["protocols"]["psnr"]["per_class"] = {"0": {"fid": ord(codec) + i, "samples": samples}}
+                record["protocols"]["psnr"]["iou_per_class"] = {"road": ord(codec) + i}
         a, b, c = make_curves(tmp_path, *records["a"], *records["b"], *records["c"])
         assert bd_metric(a, b, PSNR).reason == ""
         assert "per_class" in bd_metric(a, c, PSNR).reason

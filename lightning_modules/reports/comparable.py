@@ -81,8 +81,10 @@ def sizes(point: Point) -> dict[str, tuple[int, int]]:
 
 
 def rules(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """A protocol without the results that stand in it: ConFID's has each class's FID beside its samples."""
-    kept = dict(protocol)
+    """A protocol without the results that stand in it: mIoU's has each class's, ConFID's each class's FID beside its
+    samples.
+    """
+    kept = {key: value for key, value in protocol.items() if key != "iou_per_class"}
     if isinstance(classes := kept.get("per_class"), Mapping):
         kept["per_class"] = {
             y: {key: value for key, value in of_class.items() if key != "fid"} for y, of_class in classes.items()
