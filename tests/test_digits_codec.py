@@ -117,9 +117,7 @@ def test_one_digit_round_trip_and_both_decoders() -> None:
     assert not torch.equal(mse, perceptual)
     torch.testing.assert_close(codec.decompress(data, 0.4), 0.6 * mse + 0.4 * perceptual)
     other = codec.decompress(data, 0, label=(int(y) + 1) % 10)
-    torch.testing.assert_close(
-        other[:, :1], codec.by_g1(codec.embedded(out["code"][:, :4], (y + 1) % 10), None)
-    )
+    torch.testing.assert_close(other[:, :1], codec.by_g1(codec.embedded(out["code"][:, :4], (y + 1) % 10), None))
 
 
 def test_noise_is_a_function_of_the_file() -> None:

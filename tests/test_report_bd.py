@@ -231,8 +231,8 @@ class TestComparability:
             assert delta.value is None and "the protocols of LPIPS of a and b differ: backbone" in delta.reason
 
     def test_results_in_a_protocol(self, tmp_path):
-        """ConFID's protocol lists each class's FID beside its samples: only the samples make figures comparable. mIoU's
-        lists each class's.
+        """ConFID's protocol lists each class's FID beside its samples, mIoU's each class's: only the samples make
+        figures comparable.
         """
         records = {}
         for codec, samples in (("a", 900), ("b", 900), ("c", 901)):
