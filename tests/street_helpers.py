@@ -1,11 +1,13 @@
 """Small street-scenes codecs and modules, always with the same weights, and label maps with structure."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_modules.codecs.conditional_hyperprior import ConditionalHyperprior
+from lightning_modules.codecs.label_map_prior import LabelMapPrior
 
 CLASSES = 5
 
@@ -29,8 +31,17 @@ def small_hyperprior(classes: int = CLASSES, fitted: bool = True, **overrides: A
         codec.g_a.layers[-1].weight *= 20  # so that latents are not all zero
         codec.h_a.layers[-1].weight *= 20
     if classes and fitted:
-        codec.fit_label_prior(random_maps(20, 64, 96, seed=1))
+        assert codec.label_prior is not None
+        codec.label_prior.load_state_dict(fitted_prior(classes))
     return codec.eval()
+
+
+@lru_cache
+def fitted_prior(classes: int) -> dict[str, Tensor]:
+    """What a label prior has learned of `random_maps`; fitting takes seconds."""
+    prior = LabelMapPrior(classes)
+    prior.fit(random_maps(20, 64, 96, seed=1), 8)
+    return prior.state_dict()
 
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:

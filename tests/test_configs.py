@@ -17,6 +17,7 @@ COMPLETE = {
     for name in (
         *("taco", "elic", "digits_classifier"),
         *("digits_two_stage", "digits_mse", "digits_perceptual", "digits_joint"),
+        *("streets_two_stage", "streets_segmenter"),
     )
 }
 
@@ -25,7 +26,9 @@ def main_config(path: Path) -> Path:
     """What a config is laid over."""
     if path in COMPLETE:
         return path
-    return Path("configs/digits_two_stage.yaml" if path.name.startswith("digits_") else "configs/taco.yaml")
+    streets = path.name in ("camvid.yaml", "cityscapes.yaml")
+    kind = "streets" if streets else path.name.split("_")[0]
+    return Path(f"configs/{kind}_two_stage.yaml" if kind in ("digits", "streets") else "configs/taco.yaml")
 
 
 class ParseOnly(ExperimentCLI):
