@@ -277,9 +277,12 @@ class TestCheckpoint:
         assert "cannot be read as a checkpoint" in truncated and make in truncated
         for name, content in (("codec.ckpt", {"codec": {}, "state_dict": {}}), ("list.pt", [1, 2])):
             assert "it holds no street segmenter" in problem(name, content)
-        for change in ({"name": "segformer"}, {"class_table": "kitti"}):
+        for change, told in (
+            ({"name": "segformer"}, "'segformer', where this program knows 'street_unet'"),
+            ({"class_table": "kitti"}, "class table 'kitti' is none of cityscapes34, "),
+        ):
             other = {**whole, "segmenter": {**whole["segmenter"], **change}}
-            assert "where this program knows 'street_unet' of cityscapes34, " in problem("other.ckpt", other)
+            assert told in problem("other.ckpt", other)
         fewer = {key: value for key, value in whole["state_dict"].items() if key != "network.head.bias"}
         assert "it is of another network" in problem("fewer.ckpt", {**whole, "state_dict": fewer})
         bent = {**whole["state_dict"], "network.head.bias": whole["state_dict"]["network.head.bias"] + 1e-3}
