@@ -102,12 +102,13 @@ def stage1_step(
             module.log(name, figures[name].detach(), prog_bar=True, logger=False)
 
 
-def fit_label_prior(module: DecoderSeriesModule) -> None:
-    """Fit the coder of label maps to the training maps, for codecs that send some; once.
+def begin_stage1(module: DecoderSeriesModule) -> None:
+    """Refuse what cannot train, and fit the coder of label maps to the training maps, once, where some are sent.
 
     Raises:
-        SettingError: The data have no label maps, or maps of another number of classes.
+        SettingError: See `refuse_loss_scaling`; or the data have no label maps, or maps of another number of classes.
     """
+    refuse_loss_scaling(module.trainer)
     codec = module.codec
     if not isinstance(codec, ConditionalHyperprior) or codec.label_prior is None or codec.label_prior.fitted:
         return
@@ -168,8 +169,7 @@ class ConditionalModule(DecoderSeriesModule):
 
     def on_fit_start(self) -> None:
         """Refuse what cannot train, and fit the coder of Y."""
-        refuse_loss_scaling(self.trainer)
-        fit_label_prior(self)
+        begin_stage1(self)
 
     def configure_optimizers(self) -> Any:
         """One optimiser and its step decay."""

@@ -63,13 +63,14 @@ class DecoderSeriesModule(CodecModule):
 
     def setting(self) -> dict[str, Any]:
         """What makes this codec a point of its own in a comparison; the first item places it on a curve."""
-        place = {"code_bits": self.codec.bits} if isinstance(self.codec, DigitCodec) else {"lambda": self.trade_off()}
-        return {**place, "side_information": self.codec.side_information_kind}
+        return {
+            **(self.codec.rate_setting() or {"lambda": self.trade_off()}),
+            "side_information": self.codec.side_information_kind,
+        }
 
     def training_details(self) -> dict[str, Any]:
         """What else a reader of the record must know of the training."""
-        sizes = ("variant", "width") if isinstance(self.codec, DigitCodec) else ("classes", "N", "M", "hyper")
-        return {name: getattr(self.codec, name) for name in sizes}
+        return {name: getattr(self.codec, name) for name in self.codec.recorded_sizes}
 
     # -- pictures ---------------------------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class DecoderSeriesModule(CodecModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> list[StepOutput]:  # type: ignore[override]
         """The pictures that files hold."""
-        return self._from_set(batch) if isinstance(self.codec, DigitCodec) else self._from_files(batch)
+        return self._from_files(batch) if self._set_files is None else self._from_set(batch, self._set_files)
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[StepOutput]:
         """The same as a test; callbacks then only write pictures."""
@@ -151,11 +152,11 @@ class DecoderSeriesModule(CodecModule):
             output.update(coded_.describe(output))
         return outputs
 
-    def _from_set(self, batch: Any) -> list[StepOutput]:
+    def _from_set(self, batch: Any, files: SetFiles) -> list[StepOutput]:
         """A share of the file of the data set."""
-        assert isinstance(self.codec, DigitCodec) and self._set_files is not None
+        assert isinstance(self.codec, DigitCodec)
         count = len(batch["image"])
-        stream, stored = self._set_files.next(batch["dataset"], count)
+        stream, stored = files.next(batch["dataset"], count)
         likelihoods = self.codec.likelihoods(stored.code, stored.label)
         parts = {name: bits(values) for name, values in likelihoods.items()}
         share = torch.full((count,), stream.bits_per_image, dtype=torch.float64, device=self.device)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lightning_modules.codecs.checkpoint import CheckpointError, load_codec
 from lightning_modules.codecs.conditional_codec import NOISE, ConditionalCodec, PerceptualDecoder, Start
 from lightning_modules.codecs.keyed_noise import keyed_normal
+from lightning_modules.conditional import check_trade_off
 from lightning_modules.critics.base import Critic, CriticBatch
 from lightning_modules.critics.wasserstein import WassersteinCritic
 from lightning_modules.decoder_series import DecoderSeriesModule
@@ -82,6 +83,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
 
     Args:
         codec: The codec, in the sizes of the checkpoint `stage1_ckpt`.
+        lmbda: λ that the codec was trained with, for codecs that have one: it places results on their curve.
         stage1_ckpt: Checkpoint that the codec's weights are taken from when training starts. A resumed or tested run
             has them in its own checkpoint and does not look for the file.
         critic: What g2 is trained against; null takes the Wasserstein critic of digits.
@@ -89,12 +91,16 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         realism: Places between g1 (0) and g2 (1) to validate and test at.
         decode_as: Labels to decode a test set of digits with in place of the sent ones; a series of pictures for
             each.
+
+    Raises:
+        ValueError: An argument is out of range; see also `check_trade_off`.
     """
 
     def __init__(
         self,
         codec: ConditionalCodec,
         stage1_ckpt: str | None = None,
+        lmbda: float | None = None,
         critic: Critic | None = None,
         adversarial: AdversarialTraining = AdversarialTraining(),  # noqa: B008  a plain record, copied
         realism: tuple[float, ...] = (0.0, 1.0),
@@ -105,8 +111,10 @@ class PerceptualDecoderModule(DecoderSeriesModule):
             raise ValueError(
                 f"codec.noise_dim is {codec.noise_dim}: g1 of a two-stage codec has no noise, set it to 0"
             )
+        check_trade_off(codec, lmbda)
         self.automatic_optimization = False
         self.stage1_ckpt = stage1_ckpt
+        self.lmbda = lmbda
         self.adversarial = replace(adversarial)
         self.g2 = codec.perceptual_decoder(adversarial.noise_dim, adversarial.start)
         self.critic_kind = critic or WassersteinCritic()
@@ -114,6 +122,10 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         self.ema = copy.deepcopy(self.g2).requires_grad_(False)
         self.second_stage_batches: int | None = None
         """Batches of stage 2 so far, None before it. In checkpoints, so that a resumed run goes on with the stage."""
+
+    def trade_off(self) -> float | None:
+        """λ."""
+        return self.lmbda
 
     def trained_g2(self) -> PerceptualDecoder | None:
         """The averaged g2, from the start of stage 2 on."""
@@ -220,7 +232,8 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         """
         assert self.second_stage_batches is not None
         a, x, keys = self.adversarial, batch["image"], batch["key"]
-        x, code = self._padded(x, self.codec.code(x, self.codec.side_information(batch)))
+        code = self.codec.code(x, self.codec.side_information(batch))
+        x = self.codec.padded(x)
         waits = self.second_stage_batches < a.critic_warmup
         for again in range(1, a.critic_steps):
             with torch.no_grad():
@@ -246,13 +259,6 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()})
         for name in (next(iter(figures)), "mse_g2"):
             self.log(name, figures[name].detach(), prog_bar=True, logger=False)
-
-    def _padded(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Images as large as the code of codecs that pad."""
-        if code.shape[-2:] == (1, 1):
-            return x, code
-        bottom, right = (c - s for c, s in zip(code.shape[-2:], x.shape[-2:], strict=True))
-        return F.pad(x, (0, right, 0, bottom), mode="replicate"), code
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -8,13 +8,11 @@ from typing import Any, cast
 from lightning_modules.codecs.conditional_codec import ConditionalCodec
 from lightning_modules.conditional import (
     MseTraining,
-    check_trade_off,
-    fit_label_prior,
+    begin_stage1,
     stage1_optimizer,
     stage1_step,
 )
 from lightning_modules.critics.base import Critic
-from lightning_modules.named_gradients import refuse_loss_scaling
 from lightning_modules.perceptual_decoder import AdversarialTraining, PerceptualDecoderModule
 
 
@@ -49,20 +47,14 @@ class TwoStageModule(PerceptualDecoderModule):
         realism: tuple[float, ...] = (0.0, 1.0),
         decode_as: list[int] | None = None,
     ) -> None:
-        super().__init__(codec, None, critic, adversarial, realism, decode_as)
-        check_trade_off(codec, lmbda)
+        super().__init__(codec, None, lmbda, critic, adversarial, realism, decode_as)
         if stage1_epochs < 1:
             raise ValueError(
                 f"stage1_epochs is {stage1_epochs}: set it to 1 or more, or train g2 on a trained codec with a "
                 "config such as configs/digits_perceptual.yaml"
             )
         self.stage1_epochs = stage1_epochs
-        self.lmbda = lmbda
         self.mse = replace(mse)
-
-    def trade_off(self) -> float | None:
-        """λ."""
-        return self.lmbda
 
     def training_details(self) -> dict[str, Any]:
         """Sizes, lengths of the stages, and how they were trained."""
@@ -70,8 +62,7 @@ class TwoStageModule(PerceptualDecoderModule):
 
     def on_fit_start(self) -> None:
         """Refuse what cannot train, and fit the coder of Y."""
-        refuse_loss_scaling(self.trainer)
-        fit_label_prior(self)
+        begin_stage1(self)
 
     def configure_optimizers(self) -> Any:
         """One for the codec, one for g2, one for the critic."""

@@ -15,7 +15,7 @@ from lightning_modules.codecs.bitstream import (
     WrongWeightsError,
 )
 from lightning_modules.codecs.checkpoint import load_codec
-from lightning_modules.codecs.conditional_hyperprior import ConditionalHyperprior, pad
+from lightning_modules.codecs.conditional_hyperprior import ConditionalHyperprior
 from lightning_modules.codecs.hyperprior_coder import one_hot
 from lightning_modules.losses.rate_distortion import bits
 from tests.street_helpers import CLASSES, picture, random_maps, small_hyperprior
@@ -97,7 +97,7 @@ def test_padding_repeats_edges_of_picture_and_map() -> None:
     codec = small_hyperprior()
     x, y = picture(70, 100), random_maps(1, 9, 13)
     code = codec.code(x, y)
-    assert code.shape == (1, 3 + CLASSES, 128, 128) == (1, 3 + CLASSES, *pad(x).shape[-2:])
+    assert code.shape == (1, 3 + CLASSES, 128, 128) == (1, 3 + CLASSES, *codec.padded(x).shape[-2:])
     padded = code[0, 3:].argmax(0)
     assert torch.equal(padded[:72, :104], y[0].repeat_interleave(8, 0).repeat_interleave(8, 1))
     assert (padded[72:, 0] == y[0, -1, 0]).all() and (padded[0, 104:] == y[0, 0, -1]).all()

@@ -20,7 +20,7 @@ from lightning_modules.critics.oasis import OasisCritic
 from lightning_modules.critics.patch import PatchCritic
 from lightning_modules.critics.wasserstein import WassersteinCritic
 from lightning_modules.errors import SettingError
-from lightning_modules.perceptual_decoder import AdversarialTraining
+from lightning_modules.perceptual_decoder import AdversarialTraining, PerceptualDecoderModule
 from lightning_modules.two_stage import TwoStageModule
 from tests.conftest import quiet_trainer
 from tests.street_helpers import CLASSES, picture, random_maps
@@ -104,7 +104,7 @@ def test_stage_2_trains_g2_and_critic_and_leaves_the_codec(
     assert trainer.global_step == 2 * STEPS
 
 
-def test_g2_begins_as_g1_and_random_does_not(scenes: Path) -> None:
+def test_g2_begins_as_g1_and_random_does_not() -> None:
     for start, equal in (("g1", True), ("random", False)):
         module = two_stage(start=start)
         module.begin_second_stage()
@@ -130,12 +130,10 @@ def test_stopped_in_either_stage_and_resumed_equals_uninterrupted(scenes: Path, 
     fit(whole, tmp_path / "whole", scenes)
     checkpoint = None
     for stop in (2, STEPS + 2, None):
-        torch.manual_seed(99)
         part = two_stage()
-        for parameter in part.parameters():
-            torch.nn.init.normal_(parameter)  # a new process starts from other random weights
-        if checkpoint is None:
-            part = two_stage()
+        if checkpoint is not None:
+            for parameter in part.parameters():
+                torch.nn.init.normal_(parameter)  # what is not in the checkpoint would show
         if stop is None:
             fit(part, tmp_path, scenes, ckpt_path=checkpoint)
             assert all(torch.equal(value, part.state_dict()[name]) for name, value in state_of(whole).items())
@@ -144,6 +142,24 @@ def test_stopped_in_either_stage_and_resumed_equals_uninterrupted(scenes: Path, 
         with pytest.raises(InterruptedError):
             fit(part, tmp_path, scenes, ckpt_path=checkpoint, callbacks=[StopAfter(stop, path)])
         checkpoint = path
+
+
+def test_second_stage_alone_knows_lambda_and_takes_the_codec(scenes: Path, tmp_path: Path) -> None:
+    first = two_stage()
+    fit(first, tmp_path, scenes, max_epochs=1).save_checkpoint(tmp_path / "first.ckpt", weights_only=False)
+    adversarial = AdversarialTraining(noise_dim=3, critic_warmup=1, critic_steps=1)
+    with pytest.raises(ValueError, match="lmbda is None"):
+        PerceptualDecoderModule(ConditionalHyperprior(12, N=8, M=12), critic=OasisCritic(width=4))
+    second = PerceptualDecoderModule(
+        ConditionalHyperprior(12, N=8, M=12),
+        str(tmp_path / "first.ckpt"),
+        lmbda=0.01,
+        critic=OasisCritic(width=4),
+        adversarial=adversarial,
+    )
+    fit(second, tmp_path / "second", scenes, max_epochs=1)
+    assert all(torch.equal(value, second.codec.state_dict()[name]) for name, value in state_of(first.codec).items())
+    assert second.result_identity()["lambda"] == second.setting()["lambda"] == 0.01
 
 
 def test_the_coder_of_label_maps_is_fitted_once_to_the_training_maps(scenes: Path, tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ class ConditionalCodec(Codec):
     """Children that only the encoder needs."""
     fixed_rate: ClassVar[bool]
     """Whether the length of the code sets the rate, so that there is no λ."""
+    recorded_sizes: ClassVar[tuple[str, ...]]
+    """Constructor arguments that records tell beside the setting."""
     noise_dim: int = 0
     """Noise inputs of g1, for codecs that are trained jointly with one stochastic decoder."""
     g1: nn.Module
@@ -76,6 +78,10 @@ class ConditionalCodec(Codec):
         self.perceptual = None
 
     # -- what a codec of this kind defines --------------------------------------------------------------------------
+
+    @abstractmethod
+    def rate_setting(self) -> dict[str, Any]:
+        """What of the codec sets its rate, for records; nothing where λ does."""
 
     @property
     @abstractmethod
@@ -129,6 +135,10 @@ class ConditionalCodec(Codec):
     @abstractmethod
     def size_of(self, stored: Any) -> tuple[int, int]:
         """Height and width of the pictures of a file's content."""
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Images as large as what decoders make of their code; codecs that pad override this."""
+        return x
 
     # -- what follows from it ---------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class ConditionalHyperprior(ConditionalCodec):
     name: ClassVar[str] = "conditional_hyperprior"
     encoder_parts: ClassVar[tuple[str, ...]] = ("g_a", "h_a")
     fixed_rate: ClassVar[bool] = False
+    recorded_sizes: ClassVar[tuple[str, ...]] = ("classes", "N", "M", "hyper")
 
     def __init__(self, classes: int = 34, N: int = 128, M: int = 192, hyper: HyperVariant = "fig9") -> None:
         super().__init__()
@@ -113,6 +114,10 @@ class ConditionalHyperprior(ConditionalCodec):
 
     # -- side information -------------------------------------------------------------------------------------------
 
+    def rate_setting(self) -> dict[str, Any]:
+        """Nothing: λ sets the rate."""
+        return {}
+
     @property
     def side_information_kind(self) -> str:
         """ "label map" or "none"."""
@@ -121,6 +126,17 @@ class ConditionalHyperprior(ConditionalCodec):
     def side_information(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Label maps int64 (B, h, w) of a batch, None without side information."""
         return self.label_map.of(batch) if self.label_map else None
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Extend (B, 3, H, W) at the right and bottom to multiples of 64 by repeating the edge."""
+        height, width = x.shape[-2:]
+        return F.pad(x, (0, -width % DOWNSAMPLING, 0, -height % DOWNSAMPLING), mode="replicate")
+
+    def _analysed(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Latent of pictures, and their one-hot maps, both of the padded size."""
+        padded = self.padded(x)
+        maps = self._embedded(self._checked(x, y), (padded.shape[-2], padded.shape[-1]))
+        return self.g_a(padded, maps), maps
 
     def _embedded(self, y: Tensor | None, padded: tuple[int, int]) -> Tensor | None:
         """One-hot maps (B, K, H'/8, W'/8) of the padded picture: the edge is repeated."""
@@ -164,9 +180,7 @@ class ConditionalHyperprior(ConditionalCodec):
             ValueError: Label maps of another shape, missing, or given to a codec without.
         """
         height, width = x.shape[-2:]
-        padded = pad(x)
-        maps = self._embedded(self._checked(x, y), (padded.shape[-2], padded.shape[-1]))
-        latent = self.g_a(padded, maps)
+        latent, maps = self._analysed(x, y)
         # Under autocast only the transforms run in low precision: the entropy model decides on rounding.
         with torch.autocast(latent.device.type, enabled=False):
             latent = latent.float()
@@ -199,9 +213,7 @@ class ConditionalHyperprior(ConditionalCodec):
     def code(self, x: Tensor, y: Tensor | None) -> Tensor:
         """g1's picture and the label map of pictures, as their files give them: (B, 3 + K, H', W')."""
         with torch.autocast(x.device.type, enabled=False):
-            padded = pad(x)
-            maps = self._embedded(self._checked(x, y), (padded.shape[-2], padded.shape[-1]))
-            latent = self.g_a(padded, maps)
+            latent, maps = self._analysed(x, y)
             y_hat = self.coder().quantise(latent, self.h_a(latent, maps), maps).y_hat
             return _beside(self.g1(y_hat.float(), maps), maps)
 
@@ -253,11 +265,9 @@ class ConditionalHyperprior(ConditionalCodec):
         if x.dim() != 4 or x.shape[:2] != (1, 3):
             raise ValueError(f"compress takes one image (1, 3, H, W), not {tuple(x.shape)}")
         height, width = x.shape[-2:]
-        labels = self._checked(x, y if isinstance(y, Tensor) else None)
+        labels = y if isinstance(y, Tensor) else None
         with torch.autocast(x.device.type, enabled=False):
-            padded = pad(x)
-            maps = self._embedded(labels, (padded.shape[-2], padded.shape[-1]))
-            latent = self.g_a(padded, maps)
+            latent, maps = self._analysed(x, labels)
             latents = self.coder().quantise(latent, self.h_a(latent, maps), maps)
         payload, checksum = self.coder().write(latents, None if labels is None else labels[0].cpu())
         data = self.file((payload, checksum), height, width, greyscale)
@@ -310,12 +320,6 @@ class ConditionalHyperprior(ConditionalCodec):
         side = COMPLEXITY_SIDE // LABEL_SCALE
         maps = torch.zeros(1, side, side, dtype=torch.int64, device=next(self.parameters()).device)
         return super().kmacs_per_pixel(maps if self.classes else None)
-
-
-def pad(x: Tensor) -> Tensor:
-    """Extend (B, 3, H, W) at the right and bottom to multiples of 64 by repeating the edge."""
-    height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % DOWNSAMPLING, 0, -height % DOWNSAMPLING), mode="replicate")
 
 
 def _beside(picture: Tensor, maps: Tensor | None) -> Tensor:

@@ -55,6 +55,7 @@ class DigitCodec(ConditionalCodec):
     name: ClassVar[str] = "digits"
     encoder_parts: ClassVar[tuple[str, ...]] = ("f",)
     fixed_rate: ClassVar[bool] = True
+    recorded_sizes: ClassVar[tuple[str, ...]] = ("variant", "width")
 
     def __init__(
         self,
@@ -101,6 +102,10 @@ class DigitCodec(ConditionalCodec):
         return DigitDecoder(**config)
 
     # -- networks ---------------------------------------------------------------------------------------------------
+
+    def rate_setting(self) -> dict[str, Any]:
+        """The length of the code."""
+        return {"code_bits": self.bits}
 
     @property
     def side_information_kind(self) -> str:
