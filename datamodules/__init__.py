@@ -1,4 +1,4 @@
-"""DataModules: photographs with captions, from COCO, folders or the embedded sample; digits; street scenes.
+"""DataModules: photographs with captions, from COCO, folders, streams or the embedded sample; digits; streets.
 
 Every datamodule yields `batch.Batch`. `base.CaptionedImageDataModule` says what those of photographs share; a new
 source of captioned images subclasses it and lists its training and test samples.
@@ -9,6 +9,7 @@ from datamodules.captioned_folder import CaptionedFolderDataModule
 from datamodules.coco import CocoCaptionsDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.sample import SampleDataModule
+from datamodules.streaming import StreamingCaptionsDataModule
 from datamodules.street_scenes import StreetScenesDataModule
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "CocoCaptionsDataModule",
     "DigitsDataModule",
     "SampleDataModule",
+    "StreamingCaptionsDataModule",
     "StreetScenesDataModule",
 ]

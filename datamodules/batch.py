@@ -22,6 +22,8 @@ class Batch(TypedDict, total=False):
     noise) is drawn from this key alone, so results do not depend on workers, ranks, or interruptions."""
     caption: list[str]
     """B captions."""
+    captions: list[list[str]]
+    """B lists of one or more captions to choose among, for evaluation that takes the best; `caption` is the first."""
     label: Tensor
     """int64 (B,): class of each image."""
     segmentation: Tensor

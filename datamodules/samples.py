@@ -1,5 +1,6 @@
-"""Captioned photographs: reading one file, a map-style dataset over many, and collation into a `Batch`."""
+"""Captioned photographs: a map-style dataset over files, the choice of captions, and collation into a `Batch`."""
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +8,22 @@ from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from datamodules.batch import Batch
+from datamodules.decoding import Decode, header_size, load_rgb, read_crop
 from datamodules.errors import DataError, UnreadableImageError, first_of
+from datamodules.tally import Tally
 from datamodules.transforms import Crop, to_tensor
 
 MAX_REPLACEMENTS = 10
 """How many unreadable images in a row are replaced before reading gives up."""
 
-# What Pillow raises for broken files, over its formats.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+Captions = Literal["all", "random", "first"]
+"""Which captions of an image are trained on. "all": each image-caption pair is a sample. "random": each image is one
+sample, and its key draws one of its captions, another in each epoch. "first": each image with its first caption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +49,8 @@ class Item(TypedDict):
     path: str
     key: int
     caption: NotRequired[str]
-
-
-def load_rgb(path: Path) -> Image.Image:
-    """Read an image file as 8-bit RGB: the one place that decides what the pixels of a file are.
-
-    The EXIF orientation is applied, greyscale is expanded, palettes and CMYK are converted, and transparency
-    is composited on white. Of animations the first frame is taken. Colour profiles are ignored, as in the
-    published results.
-
-    Raises:
-        UnreadableImageError: the file is missing, truncated, not an image, or has more than 8 bits per
-            channel (for which there is no conversion that every tool agrees on).
-    """
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I") or image.mode == "F":
-                raise ValueError(f"mode {image.mode} has more than 8 bits per channel")
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            return image.convert("RGB")
-    except _DECODING_ERRORS as error:
-        raise UnreadableImageError(_unreadable(path, error)) from error
+    captions: NotRequired[list[str]]
+    """For evaluation that takes the best of several captions; `caption` is the first of them."""
 
 
 def image_size(sample: Sample) -> tuple[int, int]:
@@ -82,13 +62,25 @@ def image_size(sample: Sample) -> tuple[int, int]:
     Raises:
         UnreadableImageError: the file has no readable header.
     """
-    if sample.size is not None:
-        return sample.size
-    try:
-        with Image.open(sample.path) as opened:
-            return opened.size
-    except _DECODING_ERRORS as error:
-        raise UnreadableImageError(_unreadable(sample.path, error)) from error
+    return header_size(sample.path) if sample.size is None else sample.size
+
+
+def draw_caption(count: int, key: int) -> int:
+    """Which of `count` captions a sample takes under the policy "random": in [0, count), from its key alone.
+
+    It is independent of the crop that the key draws.
+    """
+    digest = hashlib.blake2b(struct.pack("<q", key), digest_size=8, person=b"caption").digest()
+    return int.from_bytes(digest, "little") % count
+
+
+def unreadable_tally(limit: int | None, slots: int | None = None) -> Tally:
+    """A tally of unreadable images that training goes on without; `slots` where they are known by number."""
+    advice = "Repair or remove them, or stop at the first with --data.on_unreadable raise."
+    known = {} if slots is None else {"slots": slots}
+    return Tally(
+        "were replaced by the next image", advice, limit, "max_unreadable", kind="unreadable images", **known
+    )
 
 
 class CaptionedDataset(Dataset[Item]):
@@ -97,38 +89,49 @@ class CaptionedDataset(Dataset[Item]):
     Args:
         samples: The images.
         crop: Applied to each image with its key.
-        captions: "all": each image-caption pair is one element; "first": each image with its first caption.
-        crops_per_image: Elements per image instead of one per caption; they take the captions in turn.
+        captions: See `Captions`.
+        crops_per_image: Elements per image instead of one per caption; they take the captions in turn, or at random.
         on_unreadable: "raise" an UnreadableImageError, or "skip": take the next image that can be read. The
             replacement depends on nothing but the index, so it is the same in every run. Skipped files are
             noted in shared memory, where `report_unreadable` finds them whichever worker met them.
-        keep_decoded: Keep decoded images in memory, for sets of a few files that are read over and over.
+        max_unreadable: How many distinct files may be skipped before `report_unreadable` is called; None for any
+            number.
+        decode: How JPEG files are decoded.
+        keep_decoded: Keep decoded images in memory, for sets of a few files that are read over and over. They are
+            decoded exactly.
+        best_of: Give each element up to this many `captions`; None for its one `caption` alone.
 
     Raises:
-        DataError: on reading, where an image is smaller than the crop, or where too many in a row are
-            unreadable.
+        DataError: on reading, where an image is smaller than the crop, where too many in a row are unreadable, or
+            where more than `max_unreadable` are.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
         crop: Crop,
-        captions: Literal["all", "first"] = "first",
+        captions: Captions = "first",
         crops_per_image: int | None = None,
         on_unreadable: Literal["raise", "skip"] = "raise",
+        max_unreadable: int | None = None,
+        decode: Decode = "exact",
         keep_decoded: bool = False,
+        best_of: int | None = None,
     ) -> None:
         self._decoded: dict[Path, Image.Image] | None = {} if keep_decoded else None
         self.samples = samples
         self.crop = crop
+        self.captions = captions
         self.on_unreadable = on_unreadable
+        self.decode = decode
+        self.best_of = best_of
         elements = []
         for index, sample in enumerate(samples):
             choices = max(1, len(sample.captions)) if captions == "all" else 1
             elements += [(index, number % choices) for number in range(crops_per_image or choices)]
         # A tensor, not a list of tuples: worker processes share its pages instead of copying them.
         self._elements = torch.tensor(elements, dtype=torch.int32).reshape(-1, 2)
-        self._unreadable = torch.zeros(len(samples), dtype=torch.uint8).share_memory_()
+        self._unreadable = unreadable_tally(max_unreadable, slots=len(samples))
 
     def __len__(self) -> int:
         return len(self._elements)
@@ -140,19 +143,21 @@ class CaptionedDataset(Dataset[Item]):
             position = (first + step) % len(self.samples)
             sample = self.samples[position]
             try:
-                image = self._load(sample.path)
+                image = self._read(sample.path, key)
             except UnreadableImageError:
                 if self.on_unreadable == "raise":
                     raise
-                self._unreadable[position] = 1
+                self._unreadable.note(sample.name, position)
                 continue
-            try:
-                image = self.crop(image, key)
             except DataError as error:
                 raise DataError(f"{sample.path}: {error}") from error
-            element = Item(image=to_tensor(image), name=sample.name, path=str(sample.path), key=key)
+            element = Item(image=image, name=sample.name, path=str(sample.path), key=key)
             if sample.captions:
-                element["caption"] = sample.captions[caption % len(sample.captions)]
+                count = len(sample.captions)
+                number = draw_caption(count, key) if self.captions == "random" else caption % count
+                element["caption"] = sample.captions[number]
+                if self.best_of is not None:
+                    element["captions"] = list(sample.captions[: self.best_of])
             return element
         tried = [self.samples[(first + step) % len(self.samples)].name for step in range(step + 1)]
         raise DataError(
@@ -160,23 +165,16 @@ class CaptionedDataset(Dataset[Item]):
             f"check the disk and the folder {self.samples[first].path.parent}"
         )
 
-    def _load(self, path: Path) -> Image.Image:
+    def _read(self, path: Path, key: int) -> Tensor:
         if self._decoded is None:
-            return load_rgb(path)
+            return read_crop(path, self.crop, key, decode=self.decode)
         if path not in self._decoded:
             self._decoded[path] = load_rgb(path)
-        return self._decoded[path]
+        return to_tensor(self.crop(self._decoded[path], key))
 
     def report_unreadable(self) -> None:
         """Warn, on rank zero, about the files that this process and its workers replaced, and forget them."""
-        names = [self.samples[position].name for position in self._unreadable.nonzero().flatten().tolist()]
-        if not names:
-            return
-        self._unreadable.zero_()
-        rank_zero_warn(
-            f"{len(names)} unreadable images were replaced by the next image (as seen by rank 0): "
-            f"{first_of(names)}. Repair or remove them, or stop at the first with --data.on_unreadable raise."
-        )
+        self._unreadable.report()
 
 
 def collate(items: list[Item], dataset: str) -> Batch:
@@ -193,7 +191,7 @@ def collate(items: list[Item], dataset: str) -> Batch:
                 f"{other_width}x{other_height}: crop to one size, or use a batch size of 1"
             )
     batch = Batch(
-        image=torch.stack([item["image"] for item in items]),
+        image=_stacked([item["image"] for item in items]),
         name=[item["name"] for item in items],
         path=[item["path"] for item in items],
         dataset=dataset,
@@ -202,11 +200,15 @@ def collate(items: list[Item], dataset: str) -> Batch:
     captions = [item["caption"] for item in items if "caption" in item]
     if len(captions) == len(items):
         batch["caption"] = captions
+    choices = [item["captions"] for item in items if "captions" in item]
+    if len(choices) == len(items):
+        batch["captions"] = choices
     return batch
 
 
-def _unreadable(path: Path, error: BaseException) -> str:
-    return (
-        f"{path} cannot be read as an 8-bit image ({error}): repair or remove it, "
-        "or train without such files with --data.on_unreadable skip"
-    )
+def _stacked(images: list[Tensor]) -> Tensor:
+    if get_worker_info() is None:
+        return torch.stack(images)
+    # In a worker: straight into the shared memory that carries the batch to the main process.
+    shared = torch.empty(len(images), *images[0].shape).share_memory_()
+    return torch.stack(images, out=shared)

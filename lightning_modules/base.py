@@ -155,6 +155,8 @@ class CompressionModule(CodecModule):
         return self._through_files(batch)
 
     def _through_files(self, batch: Any) -> StepOutput:
+        if "captions" in batch:
+            batch = {**batch, "caption": self.best_captions(batch)}
         captions = batch.get("caption")
         coded = code_pictures(
             self.codec,
@@ -164,6 +166,23 @@ class CompressionModule(CodecModule):
             self.codec.decompress,
         )
         return coded.describe(step_output(batch, batch["dataset"], torch.cat(coded.opened), coded.bits, coded.parts))
+
+    @torch.no_grad()
+    def best_captions(self, batch: Any) -> list[str]:
+        """Of each image's `captions` the one that gives the least loss, with latents rounded as when coding.
+
+        An encoder may choose so, because it sees the image and the decoder needs no caption. The TACO authors' script
+        for COCO means to choose by LPIPS alone.
+        """
+        best = []
+        for x, captions in zip(batch["image"], batch["captions"], strict=True):
+            losses = []
+            for caption in captions:
+                y = self.side_information([caption], 1)
+                loss, _ = self._rate_and_loss({"image": x[None]}, y, self.codec(x[None], y))
+                losses.append(float(loss))
+            best.append(captions[losses.index(min(losses))])
+        return best
 
     # -- records ----------------------------------------------------------------------------------------------------
 

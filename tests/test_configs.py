@@ -82,8 +82,9 @@ def test_taco_is_the_papers_recipe() -> None:
     assert (model["clip"]["pretrained"], model["clip"]["max_tokens"], model["lpips"]["net"]) == (True, 38, "alex")
     assert (model["learning_rate"], model["milestones"], model["decay"]) == (1e-4, [45, 48], 0.1)
     assert (trainer["max_epochs"], trainer["gradient_clip_val"], trainer["precision"]) == (50, 1.0, "32-true")
-    assert config["data"]["class_path"].endswith("CocoCaptionsDataModule")
-    assert (data["year"], data["batch_size"], data["crop_size"], data["captions"]) == (2014, 4, 256, "all")
+    assert config["data"]["class_path"].endswith("StreamingCaptionsDataModule")
+    assert (data["train_names"], data["samples_per_epoch"]) == ("COCO_train2014_*", 414_113)
+    assert (data["batch_size"], data["crop_size"], data["captions"]) == (4, 256, "all")
 
 
 def test_every_key_of_the_recipe_has_a_comment() -> None:
@@ -91,5 +92,6 @@ def test_every_key_of_the_recipe_has_a_comment() -> None:
     model = lines[lines.index("model:") :]
     silent = [line for line in model if ":" in line and "#" not in line and "class_path" not in line]
     assert {line.split(":")[0].strip() for line in silent} <= {
-        *("model", "init_args", "data", "clip", "lpips", "joint", "num_workers", "seed")
+        *("model", "init_args", "data", "clip", "lpips", "joint", "num_workers", "seed"),
+        *("train_split", "test_split", "image_column", "caption_column", "name_column"),
     }

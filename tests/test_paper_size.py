@@ -17,6 +17,7 @@ def test_the_paper_model_trains_on_coco(
     cli = main(
         [
             *("fit", "-c", "configs/taco.yaml", "-c", "configs/trainer/cpu.yaml", "-c", "configs/logger/csv.yaml"),
+            *("-c", "configs/data/coco.yaml"),
             *("--data.root", str(data_root / "coco_mini"), "--data.year", "2017", "--data.val_images", "4"),
             *("--data.batch_size", "2", "--data.num_workers", "0", "--run_dir", str(tmp_path)),
             *("--model.clip.pretrained", "false", "--model.lpips.pretrained", alexnet),
