@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datamodules.errors import DataError, first_of
 from datamodules.preparation.progress import advancing, say
-from datamodules.preparation.shard_formats import FORMATS, keys_of
+from datamodules.preparation.shard_formats import FORMATS, Writer, keys_of
 from datamodules.preparation.shard_index import (
     INDEX,
     Format,
@@ -76,11 +76,12 @@ def write_shards(
     parts = [order[start:end] for start, end in bounds(len(order), shard_count)]
     missing = [number for number in range(shard_count) if name_of(number, writer.suffix) not in kept]
     if missing:
-        # Before the first shard, so that a kill leaves no shard that nobody knows.
-        write_index(folder, plan.having(kept))
         sizes = {number: _size(parts[number]) for number in missing}
         total = sum(sizes.values())
+        folder.mkdir(parents=True, exist_ok=True)
         require_space(folder, total, f"writing {len(missing)} shards")
+        # Before the first shard, so that a kill leaves no shard that nobody knows.
+        write_index(folder, plan.having(kept))
         say(
             f"{len(samples):,} images -> {folder}, {shard_count} shards"
             + (f", {len(kept)} are there" if kept else "")
@@ -88,9 +89,7 @@ def write_shards(
         with advancing("writing shards", total) as advance:
             for number in missing:
                 path = folder / name_of(number, writer.suffix)
-                part = parts[number]
-                write_atomically(path, lambda draft, part=part: writer.write(draft, part, keys))  # type: ignore[misc]
-                kept[path.name] = IndexedShard(path.name, len(part), path.stat().st_size, digest_of(path))
+                kept[path.name] = _write(path, writer, parts[number], keys)
                 write_index(folder, plan.having(kept))
                 advance(sizes[number])
     index = plan.having(kept)
@@ -112,6 +111,11 @@ def bounds(count: int, parts: int) -> list[tuple[int, int]]:
 def name_of(number: int, suffix: str) -> str:
     """File name of a shard."""
     return f"{number:06d}{suffix}"
+
+
+def _write(path: Path, writer: Writer, samples: Sequence[Sample], keys: Mapping[str, str]) -> IndexedShard:
+    write_atomically(path, lambda draft: writer.write(draft, samples, keys))
+    return IndexedShard(path.name, len(samples), path.stat().st_size, digest_of(path))
 
 
 def _begun(folder: Path, plan: ShardIndex, force: bool, verify: bool) -> dict[str, IndexedShard]:
