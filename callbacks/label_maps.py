@@ -1,18 +1,18 @@
 """Label maps as pictures (test, predict)."""
 
 import colorsys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from callbacks.places import Places
+from callbacks.image_files import ImageFiles
 from callbacks.run_files import png_path
 from lightning_modules.files import write_atomically
-from lightning_modules.step_output import outputs_of
+from lightning_modules.step_output import StepOutput
 
 Colour = tuple[int, int, int]
 
@@ -54,7 +54,7 @@ GOLDEN_ANGLE = 0.381966
 """Share of the colour circle between one number and the next: neighbours, and those after them, stay far apart."""
 
 
-class LabelMaps(L.Callback):
+class LabelMaps(ImageFiles):
     """Writes the label maps of the first images, for pictures beside what a codec makes of them.
 
     In test and predict `{run_dir}/label_maps/{dataset}/{name}.png` holds the label map at the size that it has: a
@@ -74,33 +74,15 @@ class LabelMaps(L.Callback):
     def __init__(self, max_images: int = 8) -> None:
         if max_images < 1:
             raise ValueError(f"max_images is {max_images}: set it to at least 1, or leave callbacks.LabelMaps out")
+        super().__init__()
         self.max_images = max_images
-        self._places = Places()
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count from the start."""
-        self._places = Places()
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count from the start."""
-        self._places = Places()
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    def write(
+        self, trainer: L.Trainer, run_dir: Path, places: Mapping[str, int], outputs: Sequence[StepOutput]
     ) -> None:
-        """Write files."""
-        self._write(trainer, outputs, batch)
-
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        """Write files."""
-        self._write(trainer, outputs, batch)
-
-    def _write(self, trainer: L.Trainer, outputs: Any, batch: Any) -> None:
-        places, run_dir = self._places.of(trainer, batch), Path(trainer.default_root_dir)
+        """Write the label maps of one batch."""
         written: set[Path] = set()
-        for output in outputs_of(outputs):
+        for output in outputs:
             if "segmentation" not in output:
                 continue
             dataset = output["decoder"].dataset if "decoder" in output else output["dataset"]

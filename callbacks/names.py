@@ -40,6 +40,11 @@ DECODE_MS = "decode_ms"
 RECONSTRUCTIONS = "reconstructions"
 GRID = "grid"
 
+RD_POINTS = "rd_points"
+"""The table of a test's points, in W&B; see `callbacks.rd_points`."""
+RECORDS = "results"
+"""Folder of result records, in the run directory and among a W&B run's files."""
+
 IMAGES_PER_SECOND = "train/images_per_second"
 PEAK_MEMORY = "train/peak_memory_gib"
 
@@ -54,6 +59,11 @@ def metric_key(stage: Stage, dataset: str, metric: str) -> str:
         if not part or "/" in part:
             raise ValueError(f"cannot build a logged name from {(stage, dataset, metric)}: bad part {part!r}")
     return f"{stage}/{dataset}/{metric}"
+
+
+def train_key(figure: str) -> str:
+    """Logged name of a figure of training, for example `train/aux_loss`."""
+    return f"train/{figure}"
 
 
 def latent_bpp(latent: str) -> str:

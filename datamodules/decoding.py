@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.errors import DataError, UnreadableImageError
-from datamodules.transforms import Crop, to_tensor
+from datamodules.transforms import Crop, to_bytes
 
 Decode = Literal["exact", "fast"]
 """How `read_crop` decodes JPEG. "exact": as everybody does. "fast": with libjpeg's fastest inverse DCT and without
@@ -81,9 +81,9 @@ def header_size(source: Path | bytes, name: str | None = None) -> tuple[int, int
 def read_crop(
     source: Path | bytes, crop: Crop, key: int, name: str | None = None, decode: Decode = "exact"
 ) -> Tensor:
-    """Read what a crop keeps of an image, as float32 (3, h, w) in [0, 1].
+    """Read what a crop keeps of an image, as uint8 (3, h, w); batches divide it by 255.
 
-    With `decode="exact"` it equals `to_tensor(crop(load_rgb(source), key))` for every file that this can read. Of an
+    With `decode="exact"` it equals `to_bytes(crop(load_rgb(source), key))` for every file that this can read. Of an
     intact JPEG without EXIF rotation the rows below the crop are not decoded.
 
     Args:
@@ -104,12 +104,12 @@ def read_crop(
                 decode = "exact"
             box = crop.box(_upright(image), key)
             if box is None or _orientation(image) != 1:
-                return to_tensor(crop(_rgb(ImageOps.exif_transpose(_at_speed(image, decode))), key))
+                return to_bytes(crop(_rgb(ImageOps.exif_transpose(_at_speed(image, decode))), key))
             shortened = _ending_below(data, box[3]) if image.format in ("JPEG", "MPO") else None
             if shortened is None:
-                return to_tensor(_rgb(_at_speed(image, decode).crop(box)))
+                return to_bytes(_rgb(_at_speed(image, decode).crop(box)))
         with Image.open(io.BytesIO(shortened)) as upper:
-            return to_tensor(_rgb(_at_speed(upper, decode).crop(box)))
+            return to_bytes(_rgb(_at_speed(upper, decode).crop(box)))
 
 
 @contextmanager
@@ -200,4 +200,7 @@ def _ending_below(data: bytes, bottom: int) -> bytes | None:
     sampling = data[at + 11 : at + 11 + 3 * components : 3]
     row_of_blocks = 8 * max(1, *(factors & 15 for factors in sampling))
     rows = (-(-bottom // row_of_blocks) + 1) * row_of_blocks
-    return data[: at + 5] + rows.to_bytes(2, "big") + data[at + 7 :] if rows < height else None
+    if rows >= height:
+        return None
+    whole = memoryview(data)
+    return b"".join((whole[: at + 5], rows.to_bytes(2, "big"), whole[at + 7 :]))

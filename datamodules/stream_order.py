@@ -5,6 +5,8 @@ of its rows exactly once, and all consumers together each row of the data. Nothi
 (seed, pass, place of the row), so a position can be resumed by reading on from it.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
@@ -19,7 +21,8 @@ from datamodules.stream_source import StreamRow
 CaptionPolicy = Literal["all", "random", "first"]
 ReadRows = Callable[[int, int], Iterator[StreamRow]]
 """Rows of a shard from a row on."""
-MAX_BLOCK_BYTES = 256 * 2**20
+_Rows = Iterator[tuple[StreamRow | None, "Cursor"]]
+MAX_BLOCK_BYTES = 128 * 2**20
 """Encoded images that a block holds at most, whatever the number of rows asked for."""
 _SHARDS, _BLOCK = -2, -3  # take the place of the sample's index in hashes
 
@@ -113,11 +116,12 @@ class ShuffledStream:
         Raises:
             DataError: A whole pass has no row for this consumer.
         """
-        block = self._block_at(start)
+        rows = self._rows(start)
+        block = _full_block(start, rows, self.buffer)
         done = start.done
         while True:
             references = self._references(block)
-            following = _Block(self, block.end)
+            following = _Block(block.end, rows, self.buffer)
             for taken in range(done, len(references)):
                 position = block.start._replace(done=taken + 1)
                 if taken + 1 < len(references):
@@ -125,26 +129,34 @@ class ShuffledStream:
                 else:
                     following.fill()
                     if not following.rows:
-                        following = self._block_at(following.end)
+                        following = _full_block(following.end, rows, self.buffer)
                     position = following.start
                 yield references[taken], position
             block, done = following, 0
 
-    def _block_at(self, start: Cursor) -> "_Block":
-        """The first block from a position on that has rows."""
+    def _rows(self, start: Cursor) -> _Rows:
+        """This consumer's rows from a block's start on, each with the position after it; None ends a pass."""
+        number, first, row, shared = start[:4]
         while True:
-            block = _Block(self, start)
-            block.fill()
-            if block.rows:
-                return block
-            if block.start == Cursor(number=start.number):
+            found = (first, row) != (0, 0)
+            shares = shards_of_pass(self.seed, number, self.shards, self.consumer, self.consumers)
+            for place in range(first, len(shares)):
+                shard, whole = shares[place]
+                for read in self.read(shard, row if place == first else 0):
+                    mine = whole or shared % self.consumers == self.consumer
+                    shared += not whole
+                    if mine:
+                        found = True
+                        yield read, Cursor(number, place, read.row + 1, shared)
+            if not found:
                 raise DataError(
                     f"consumer {self.consumer + 1} of {self.consumers} has nothing to read in {self.shards} shards: "
                     "use fewer devices or a smaller --data.num_workers, or check --data.train_names"
                 )
-            start = block.end
+            number, first, row, shared = number + 1, 0, 0, 0
+            yield None, Cursor(number)
 
-    def _references(self, block: "_Block") -> list[Reference]:
+    def _references(self, block: _Block) -> list[Reference]:
         """The samples of a block in the order that its place draws."""
         number = block.start.number
         references = []
@@ -164,37 +176,32 @@ class ShuffledStream:
 class _Block:
     """Rows that are shuffled together: consecutive ones of a consumer, all of one pass."""
 
-    def __init__(self, stream: ShuffledStream, start: Cursor) -> None:
-        self.stream = stream
+    def __init__(self, start: Cursor, reader: _Rows, buffer: int) -> None:
         self.start = start._replace(done=0)
         self.end = self.start
         self.rows: list[StreamRow] = []
-        self.size = 0
-        self.complete = False
-        self._reader = self._read()
+        self._reader = reader
+        self._buffer = buffer
+        self._size = 0
+        self._complete = False
 
     def fill(self, rows: int | None = None) -> None:
         """Read until the block has as many rows, or is complete."""
-        while not self.complete and (rows is None or len(self.rows) < rows):
-            row = next(self._reader, None)
+        while not self._complete and (rows is None or len(self.rows) < rows):
+            row, self.end = next(self._reader)
             if row is None:
-                self.complete = True
-                self.end = Cursor(number=self.start.number + 1)
+                self._complete = True
                 return
             self.rows.append(row)
-            self.size += row.size
-            self.complete = len(self.rows) >= self.stream.buffer or self.size >= MAX_BLOCK_BYTES
+            self._size += row.size
+            self._complete = len(self.rows) >= self._buffer or self._size >= MAX_BLOCK_BYTES
 
-    def _read(self) -> Iterator[StreamRow]:
-        """Rows from the block's start to the end of the pass; `end` follows."""
-        s, start = self.stream, self.start
-        shared = start.shared
-        shares = shards_of_pass(s.seed, start.number, s.shards, s.consumer, s.consumers)
-        for place in range(start.place, len(shares)):
-            shard, whole = shares[place]
-            for row in s.read(shard, start.row if place == start.place else 0):
-                mine = whole or shared % s.consumers == s.consumer
-                shared += not whole
-                if mine:
-                    self.end = Cursor(start.number, place, row.row + 1, shared)
-                    yield row
+
+def _full_block(start: Cursor, reader: _Rows, buffer: int) -> _Block:
+    """The first block that has rows; the one before may have taken the last row of the pass."""
+    while True:
+        block = _Block(start, reader, buffer)
+        block.fill()
+        if block.rows:
+            return block
+        start = block.end

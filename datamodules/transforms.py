@@ -6,6 +6,7 @@ A crop is two things: a place `box(size, key)`, so that a reader can decode no m
 thrown away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -127,12 +128,24 @@ def scaled_up(image: Image.Image, side: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def to_bytes(image: Image.Image) -> Tensor:
+    """Take the channels of an 8-bit RGB image apart: uint8 (3, H, W)."""
+    # Pillow does it faster than NumPy transposes. PyTorch is not asked to: it would start threads for each of these
+    # small operations.
+    planes = np.empty((3, image.height, image.width), dtype=np.uint8)
+    for plane, channel in zip(planes, "RGB", strict=True):
+        plane[...] = np.frombuffer(image.tobytes("raw", channel), dtype=np.uint8).reshape(plane.shape)
+    return torch.from_numpy(planes)
+
+
+def to_unit_range(pixels: Sequence[Tensor], out: Tensor) -> None:
+    """Divide uint8 images, B of (3, H, W), by 255 into `out`, float32 (B, 3, H, W) in [0, 1]."""
+    for source, target in zip(pixels, out.numpy(), strict=True):
+        np.divide(source.numpy(), np.float32(255), out=target)
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """Convert an 8-bit RGB image to float32 (3, H, W) in [0, 1]."""
-    # Pillow takes the channels apart faster than NumPy transposes them, and NumPy is faster here than PyTorch, which
-    # would start threads for each of these small operations. The values are those of dividing the pixels by 255.
-    pixels = np.empty((3, image.height, image.width), dtype=np.float32)
-    for plane, channel in zip(pixels, "RGB", strict=True):
-        plane[...] = np.frombuffer(image.tobytes("raw", channel), dtype=np.uint8).reshape(plane.shape)
-    pixels /= 255
-    return torch.from_numpy(pixels)
+    out = torch.empty(1, 3, image.height, image.width)
+    to_unit_range([to_bytes(image)], out)
+    return out[0]

@@ -1,5 +1,6 @@
-"""Small pictures with label maps, as critics of street scenes are shown them."""
+"""Small pictures with label maps, as critics of street scenes are shown them, and plain references of losses."""
 
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lightning_modules.critics.base import CriticBatch
+from lightning_modules.critics.base import Critic, CriticBatch
 from tests.conftest import ROOT
 
 
@@ -44,6 +45,39 @@ def critic_batch(batch: int, classes: int, height: int = 64, width: int = 64, pu
 def part_of(batch: CriticBatch, rows: slice) -> CriticBatch:
     """Some of its images."""
     return batch._replace(real=batch.real[rows], fake=batch.fake[rows], read=batch.read[rows], keys=batch.keys[rows])
+
+
+def one_loss(critic: Critic, network: nn.Module, batch: CriticBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a critic that has one, and its figures."""
+    (both,) = critic.losses(network, batch)
+    return both
+
+
+def pixels_of(labels: Tensor) -> list[int]:
+    """Classes of all pixels."""
+    return list(labels.flatten().tolist())
+
+
+def slow_weights(labels: Tensor, classes: int, ignored: int | None = None) -> list[float]:
+    """Of each class the inverse of its share among those that are there, by counting pixels."""
+    pixels = pixels_of(labels)
+    present = {c for c in pixels if c != ignored}
+    return [len(pixels) / (len(present) * pixels.count(c)) if c in present else 0.0 for c in range(classes)]
+
+
+def _cross_entropy(values: list[float], target: int) -> float:
+    highest = max(values)
+    return math.log(sum(math.exp(v - highest) for v in values)) + highest - values[target]
+
+
+def slow_mean(logits: Tensor, labels: Tensor | None, weights: list[float] | None) -> float:
+    """Mean over pixels of weighted cross-entropy; without labels, of being called fake."""
+    pixels = logits.movedim(1, -1).flatten(0, 2).tolist()
+    classes = [-1] * len(pixels) if labels is None else pixels_of(labels)
+    total = 0.0
+    for values, c in zip(pixels, classes, strict=True):
+        total += (1.0 if weights is None else weights[c]) * _cross_entropy(values, c + 1)
+    return total / len(pixels)
 
 
 def convolutions(network: nn.Module) -> dict[str, bool]:

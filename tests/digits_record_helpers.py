@@ -1,7 +1,5 @@
 """Records of the digits codec, as `test` writes them, with figures of the test's choosing, and reports of them."""
 
-import csv
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lightning_modules.reports.digits.make import sections_of
-from lightning_modules.reports.digits.models import sort_models
-from lightning_modules.reports.digits.results import read_results
-from lightning_modules.reports.markdown import section_text
+from lightning_modules.reports.digits.make import REPORT
+from tests.decoder_record_helpers import Draft, values_of, write_decoder_record
 
 SIDE, COUNT = 32, 20
 FEATURES = "digits_resnet18"
@@ -80,7 +76,7 @@ def digits_record(
             "height": SIDE,
             "file_bytes": None,
             "label": (labels or [i % 10 for i in range(COUNT)])[i],
-            **{name: (rows or {}).get(name, [mean[name]] * COUNT)[i] for name in PER_IMAGE if name in mean},
+            **values_of(rows, mean, PER_IMAGE, i),
             "original": None,
             "reconstruction": None,
         }
@@ -95,39 +91,22 @@ def digits_record(
     }
     details |= {} if noise is None else {"noise_dim": noise}
     side = "label" if labelled else "none"
-    record = {
-        "schema": 1,
-        "name": "digits",
-        "description": "as test writes it",
-        "results": {"bpp": [mean["bpp"]]},
-        "setting": {
-            "code_bits": code_bits,
-            "side_information": side,
-            **({} if beta is None else {"beta": beta}),
-            "decoder": decoder,
-        },
-        "codec": "digits",
-        "lambda": None,
-        "training": details | (training or {}),
-        "weights": weights or f"{run.name}-{code_bits}-{side}-{beta}-{noise}",
-        "parameters": {"f": 1000},
-        "decoder": {"name": decoder, "realism": 1.0 if realism is None and decoder != "g1" else realism or 0.0},
-        "dataset": dataset,
-        "mean": mean,
-        "not_available": not_available or {},
-        "protocols": protocols,
-        "checkpoint": {"path": "last.ckpt", "step": 1, "epoch": 1},
-        "device": "cpu",
-        "versions": {},
-        "git": None,
-        "config": None,
-        "created": created,
-        "images": images,
-    }
-    path = run / "results" / f"{dataset}-{decoder}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record), encoding="utf-8")
-    return path
+    beta_setting = {} if beta is None else {"beta": beta}
+    return write_decoder_record(
+        run,
+        "digits",
+        {"code_bits": code_bits, "side_information": side, **beta_setting},
+        decoder,
+        1.0 if realism is None and decoder != "g1" else realism or 0.0,
+        dataset,
+        mean,
+        images,
+        training=details | (training or {}),
+        weights=weights or f"{run.name}-{code_bits}-{side}-{beta}-{noise}",
+        not_available=not_available or {},
+        protocols=protocols,
+        created=created,
+    )
 
 
 def grid(path: Path, tiles: list[np.ndarray], columns: int = 10) -> Path:
@@ -188,30 +167,13 @@ def write_study(folder: Path, **extra: Any) -> None:
                 digits_record(run, code_bits, False, decoder, float(code_bits), noise_dim=k, fid=fid, **extra)
 
 
-class Drafted:
-    """The report of one test set without its figures, which take seconds to draw."""
+class Drafted(Draft):
+    """The report of one test set of digits."""
 
     def __init__(self, folder: Path) -> None:
-        (self.models,) = sort_models(read_results([folder]).results)
-        self.sections = sections_of(self.models)
-        self.tables = {table.name: table for section in self.sections for table in section.tables}
-        csvs = {name: ["x.csv"] for name in self.tables}
-        shown = {picture.name: ["x.png"] for section in self.sections for picture in section.shown}
-        self.page = "\n".join(line for section in self.sections for line in section_text(section, csvs, shown))
-        self.shown = set(shown)
+        super().__init__(REPORT, folder)
 
-    def write(self, name: str, folder: Path) -> np.ndarray:
-        """The pixels of one of its pictures."""
-        (picture,) = [shown for section in self.sections for shown in section.shown if shown.name == name]
-        with Image.open(picture.write(folder / name)[0]) as written:
+    def pixels(self, name: str, folder: Path) -> np.ndarray:
+        """Those of one of its pictures."""
+        with Image.open(self.write(name, folder)) as written:
             return np.asarray(written)
-
-    def table(self, name: str) -> list[dict[str, str]]:
-        return read_csv(self.tables[name].to_csv())
-
-    def checks(self) -> dict[str, dict[str, str]]:
-        return {row["claim"]: row for row in self.table("checks")}
-
-
-def read_csv(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))

@@ -1,6 +1,5 @@
 """Records and pictures of the street-scenes codec, as `test` writes them, with figures of the test's choosing."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lightning_modules.reports.markdown import section_text
-from lightning_modules.reports.streets.make import sections_of
-from lightning_modules.reports.streets.models import sort_models
-from lightning_modules.reports.streets.results import read_results
-from tests.digits_record_helpers import read_csv
+from lightning_modules.reports.streets.make import REPORT
+from tests.decoder_record_helpers import Draft, values_of, write_decoder_record
 
 WIDTH, HEIGHT, COUNT = 64, 48, 4
 DATASET = "camvid-val"
@@ -86,7 +82,7 @@ def streets_record(
             "width": WIDTH,
             "height": HEIGHT,
             "file_bytes": 100,
-            **{name: (rows or {}).get(name, [mean[name]] * COUNT)[i] for name in PER_IMAGE if name in mean},
+            **values_of(rows, mean, PER_IMAGE, i),
             "original": originals[i] if originals else None,
             "reconstruction": f"../reconstructions/{dataset}-{decoder}/scene_{i}.png",
         }
@@ -95,34 +91,20 @@ def streets_record(
     side = "label map" if labelled else "none"
     details: dict[str, Any] = {"classes": 12 if labelled else 0, "N": 48, "stage1_epochs": 100}
     details |= {} if critic is None else {"noise_dim": 64, "critic": {"critic": critic, "width": 32}}
-    record = {
-        "schema": 1,
-        "name": "conditional_hyperprior",
-        "description": "as test writes it",
-        "results": {"bpp": [mean["bpp"]]},
-        "setting": {"lambda": lmbda, "side_information": side, "decoder": decoder},
-        "codec": "conditional_hyperprior",
-        "lambda": lmbda,
-        "training": details | (training or {}),
-        "weights": weights or f"{run.name}-{lmbda}-{side}-{critic}",
-        "parameters": {"g_a": 1000},
-        "decoder": {"name": decoder, "realism": {"g1": 0.0, "g2": 1.0}[decoder] if realism is None else realism},
-        "dataset": dataset,
-        "mean": mean,
-        "not_available": {},
-        "protocols": protocols,
-        "checkpoint": {"path": "last.ckpt", "step": 1, "epoch": 1},
-        "device": "cpu",
-        "versions": {},
-        "git": None,
-        "config": None,
-        "created": created,
-        "images": images,
-    }
-    path = run / "results" / f"{dataset}-{decoder}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record), encoding="utf-8")
-    return path
+    return write_decoder_record(
+        run,
+        "conditional_hyperprior",
+        {"lambda": lmbda, "side_information": side},
+        decoder,
+        {"g1": 0.0, "g2": 1.0}[decoder] if realism is None else realism,
+        dataset,
+        mean,
+        images,
+        training=details | (training or {}),
+        weights=weights or f"{run.name}-{lmbda}-{side}-{critic}",
+        protocols=protocols,
+        created=created,
+    )
 
 
 def write_methods(
@@ -138,27 +120,11 @@ def write_methods(
     return folder
 
 
-class Drafted:
-    """The report of one test set without its figures, which take seconds to draw."""
+class Drafted(Draft):
+    """The report of one test set of street scenes."""
 
     def __init__(self, folder: Path) -> None:
-        (self.models,) = sort_models(read_results([folder]).results)
-        self.sections = sections_of(self.models)
-        self.tables = {table.name: table for section in self.sections for table in section.tables}
-        self.shown = {picture.name: picture for section in self.sections for picture in section.shown}
-        tables = {name: [f"{name}.csv", f"{name}.tex"] for name in self.tables}
-        pictures = {name: [f"{name}.png"] for name in self.shown}
-        self.page = "\n".join(line for section in self.sections for line in section_text(section, tables, pictures))
-
-    def write(self, name: str, folder: Path) -> Path:
-        """One of its pictures, or figures."""
-        return self.shown[name].write(folder / name)[0]
-
-    def table(self, name: str) -> list[dict[str, str]]:
-        return read_csv(self.tables[name].to_csv())
-
-    def checks(self) -> dict[str, dict[str, str]]:
-        return {row["claim"]: row for row in self.table("checks")}
+        super().__init__(REPORT, folder)
 
 
 def picture(seed: int, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:

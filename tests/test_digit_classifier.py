@@ -27,6 +27,7 @@ from lightning_modules.judge_checkpoint import weights_digest
 from lightning_modules.pretrained import PretrainedError
 from lightning_modules.step_output import StepOutput
 from tests.conftest import ROOT, quiet_trainer
+from tests.judge_helpers import check_problems_of_files, problem
 from tests.test_configs import parse
 
 CPU = torch.device("cpu")
@@ -165,41 +166,20 @@ class TestCheckpoint:
             assert message in capsys.readouterr().err
 
     def test_errors_name_file_setting_and_remedy(self, trained: Trained, tmp_path: Path) -> None:
-        def problem(name: str, content: object = None) -> str:
-            path = tmp_path / name
-            if isinstance(content, bytes):
-                path.write_bytes(content)
-            elif content is not None:
-                torch.save(content, path)
-            with pytest.raises(PretrainedError) as error:
-                load_classifier(path, "some.setting")
-            message = str(error.value)
-            assert str(path) in message
-            assert "given by some.setting" in message
-            assert "\n" not in message
-            return message
-
-        make = "`fit -c configs/digits_classifier.yaml` makes one"
+        foreign = (resnet18().state_dict(), {"codec": {"name": "taco", "config": {}}, "state_dict": {}}, [1, 2])
+        check_problems_of_files(
+            load_classifier,
+            trained.checkpoint,
+            tmp_path,
+            part="digit classifier",
+            config="configs/digits_classifier.yaml",
+            bias="network.fc.bias",
+            foreign=foreign,
+        )
         whole = torch.load(trained.checkpoint, weights_only=True)
-        missing = problem("missing.ckpt")
-        assert "does not exist" in missing and make in missing
-        truncated = problem("truncated.ckpt", trained.checkpoint.read_bytes()[:100_000])
-        assert "cannot be read as a checkpoint" in truncated and make in truncated
-        assert "cannot be read as a checkpoint" in problem("text.ckpt", b"no checkpoint at all")
-        for name, content in (
-            ("state_dict.pth", resnet18().state_dict()),
-            ("codec.ckpt", {"codec": {"name": "taco", "config": {}}, "state_dict": {}}),
-            ("list.pt", [1, 2]),
-        ):
-            message = problem(name, content)
-            assert "it holds no digit classifier" in message and make in message
         other = {**whole, "classifier": {**whole["classifier"], "name": "vgg16"}}
-        assert "holds a classifier 'vgg16', where this program knows 'resnet18'" in problem("vgg.ckpt", other)
-        fewer = dict(whole["state_dict"])
-        del fewer["network.fc.bias"]
-        assert "it is of another network" in problem("fewer.ckpt", {**whole, "state_dict": fewer})
-        bent = {**whole["state_dict"], "network.fc.bias": whole["state_dict"]["network.fc.bias"] + 1e-3}
-        assert "it is damaged" in problem("bent.ckpt", {**whole, "state_dict": bent})
+        told = "holds a classifier 'vgg16', where this program knows 'resnet18'"
+        assert told in problem(load_classifier, tmp_path / "vgg.ckpt", other)
 
 
 class TestNetworks:

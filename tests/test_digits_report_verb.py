@@ -55,10 +55,10 @@ def pictured(folder: Path) -> tuple[dict[str, np.ndarray], Path]:
 def test_composite_shows_original_and_three_methods_at_one_rate(tmp_path: Path) -> None:
     tiles, folder = pictured(write_methods(tmp_path / "runs"))
     draft = Drafted(folder)
-    assert draft.shown == {"rates", "grid_4_1"}
+    assert set(draft.shown) == {"rates", "grid_4_1"}
     alt = "original; MSE, 4.0 bits; perceptual, Yan et al. 2021, 4.0 bits; conditional perceptual, proposed, 4.3 bits"
-    assert f"![{alt}](x.png)" in draft.page
-    pixels = draft.write("grid_4_1", tmp_path)
+    assert f"![{alt}](grid_4_1.png)" in draft.page
+    pixels = draft.pixels("grid_4_1", tmp_path)
     for row, names in enumerate((("none_4-original", "none_4-g1"), ("none_4-g2", "label_1-g2"))):
         for column, name in enumerate(names):
             half = pixels[row * pixels.shape[0] // 2 :, column * pixels.shape[1] // 2 :]
@@ -93,7 +93,7 @@ def test_swapped_labels_as_table_and_picture(tmp_path: Path) -> None:
     (row,) = draft.table("swapped")
     assert [float(row[f"as {k} [%] ↑"]) for k in range(10)] == [80.0 + k for k in range(10)]
     assert float(row["mean [%] ↑"]) == 84.5
-    pixels = draft.write("swapped", tmp_path)
+    pixels = draft.pixels("swapped", tmp_path)
 
     def cut(digit: int, column: int) -> np.ndarray:
         left = column * SCALE * SIDE + (GAP if column else 0)

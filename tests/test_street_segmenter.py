@@ -27,6 +27,7 @@ from lightning_modules.segmentation import SegmentationModule, balanced_cross_en
 from lightning_modules.segmentation_augmentation import random_colours, random_windows
 from lightning_modules.segmentation_network import StreetUNet, load_segmenter
 from tests.conftest import ROOT, quiet_trainer
+from tests.judge_helpers import check_problems_of_files, problem
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 64, 96
@@ -257,36 +258,22 @@ class TestCheckpoint:
         assert table is TABLES["camvid12"]
 
     def test_errors_name_file_setting_and_remedy(self, trained: Trained, tmp_path: Path) -> None:
-        def problem(name: str, content: object = None) -> str:
-            path = tmp_path / name
-            if isinstance(content, bytes):
-                path.write_bytes(content)
-            elif content is not None:
-                torch.save(content, path)
-            with pytest.raises(PretrainedError) as error:
-                load_segmenter(path, "some.setting")
-            message = str(error.value)
-            assert str(path) in message and "given by some.setting" in message and "\n" not in message
-            return message
-
-        make = "`fit -c configs/streets_segmenter.yaml` makes one"
+        check_problems_of_files(
+            load_segmenter,
+            trained.checkpoint,
+            tmp_path,
+            part="street segmenter",
+            config="configs/streets_segmenter.yaml",
+            bias="network.head.bias",
+            foreign=({"codec": {}, "state_dict": {}}, [1, 2]),
+        )
         whole = torch.load(trained.checkpoint, weights_only=True)
-        missing = problem("missing.ckpt")
-        assert "does not exist" in missing and make in missing
-        truncated = problem("truncated.ckpt", trained.checkpoint.read_bytes()[:100_000])
-        assert "cannot be read as a checkpoint" in truncated and make in truncated
-        for name, content in (("codec.ckpt", {"codec": {}, "state_dict": {}}), ("list.pt", [1, 2])):
-            assert "it holds no street segmenter" in problem(name, content)
         for change, told in (
             ({"name": "segformer"}, "'segformer', where this program knows 'street_unet'"),
             ({"class_table": "kitti"}, "class table 'kitti' is none of cityscapes34, "),
         ):
             other = {**whole, "segmenter": {**whole["segmenter"], **change}}
-            assert told in problem("other.ckpt", other)
-        fewer = {key: value for key, value in whole["state_dict"].items() if key != "network.head.bias"}
-        assert "it is of another network" in problem("fewer.ckpt", {**whole, "state_dict": fewer})
-        bent = {**whole["state_dict"], "network.head.bias": whole["state_dict"]["network.head.bias"] + 1e-3}
-        assert "it is damaged" in problem("bent.ckpt", {**whole, "state_dict": bent})
+            assert told in problem(load_segmenter, tmp_path / "other.ckpt", other)
 
 
 class Coded(L.LightningModule):

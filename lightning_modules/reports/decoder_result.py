@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning_modules.reports.table import Cell, Missing
 
 
 @dataclass(frozen=True)
-class DecoderResult:
+class DecoderResult(ABC):
     """What one model's decoder makes of one test set."""
 
     path: Path
@@ -31,6 +32,11 @@ class DecoderResult:
     point: Point
     """Its figures at its rate in bits per pixel."""
     created: str
+
+    @property
+    @abstractmethod
+    def rate(self) -> float:
+        """The rate that its paper's figures are drawn over, in the paper's unit."""
 
     @property
     def series(self) -> str:

@@ -40,20 +40,34 @@ def make_report(
         force: write into a folder that holds other files too.
 
     Raises:
-        ReportError: see `load_curves`, `load_references`, `build_parts` and `write_report`.
+        ReportError: see `load_curves`, `choose_parts` and `write_report`.
     """
-    recorded = load_curves(results, dataset)
-    printed = [] if references is None else load_references(references or None)
-    datasets = {curve.dataset for curve in recorded}
-    # Files that were named are shown in any case; of all there are, those that the results compare with.
-    recorded += [curve for curve in reference_curves(printed) if references or curve.dataset in datasets]
-    curves = readable(recorded)
-    parts = build_parts(curves, replace(options, anchor=_find_anchor(options.anchor, recorded, curves)), printed)
+    parts = choose_parts(load_curves(results, dataset), options, references)
     written = write_report(parts, output, options.title, force)
     for part in parts:
         _print_summary(part)
     folders = {path.parent.relative_to(output).as_posix() for path in written} - {"."}
     print(f"{output / PAGE}  (and {len(written) - 1} files in {', '.join(sorted(folders))})")
+
+
+def choose_parts(recorded: Sequence[Curve], options: Options, references: Sequence[Path] | None = None) -> list[Part]:
+    """What a report shows of curves: with printed figures laid over, under readable names, a part per dataset.
+
+    Args:
+        recorded: from result files.
+        options: see `make_report`.
+        references: see `make_report`.
+
+    Raises:
+        ReportError: the anchor is none of the curves; or see `load_references` and `build_parts`.
+    """
+    printed = [] if references is None else load_references(references or None)
+    datasets = {curve.dataset for curve in recorded}
+    # Files that were named are shown in any case; of all there are, those that the results compare with.
+    overlaid = [curve for curve in reference_curves(printed) if references or curve.dataset in datasets]
+    everything = [*recorded, *overlaid]
+    curves = readable(everything)
+    return build_parts(curves, replace(options, anchor=_find_anchor(options.anchor, everything, curves)), printed)
 
 
 def _find_anchor(wanted: str | None, recorded: Sequence[Curve], curves: Sequence[Curve]) -> str | None:

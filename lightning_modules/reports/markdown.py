@@ -6,21 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from lightning_modules.reports.section import Section
-from lightning_modules.reports.table import Cell, Column, Missing, Table
+from lightning_modules.reports.table import Missing, Table, shown
 
 HEADINGS = ("#", "##", "###")
 FORMATS = {".csv": "CSV", ".tex": "LaTeX"}
 """Suffix of a table's file -> how a link to it reads."""
-
-
-def shown(cell: Cell, column: Column) -> str:
-    """A cell in the digits of its column; "n/a" where the number is missing."""
-    if isinstance(cell, Missing):
-        return "n/a"
-    if isinstance(cell, str):
-        return cell
-    text = f"{cell:.{column.digits}f}"
-    return (text if float(text) else text.lstrip("-")).replace("-", "−")
 
 
 def table_text(table: Table, files: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from plotly.offline import get_plotlyjs
@@ -30,7 +30,21 @@ POLICY = (
 """Content security policy: the browser itself refuses every request that would leave the page."""
 
 
-def build_page(parts: Sequence[Part], title: str, strips: Sequence[Sequence[str]]) -> str:
+@dataclass(frozen=True)
+class Addition:
+    """What a page has beside the report itself."""
+
+    policy: str = POLICY
+    style: str = ""
+    top: str = ""
+    """HTML above the title."""
+    script: str = ""
+    """Runs last."""
+
+
+def build_page(
+    parts: Sequence[Part], title: str, strips: Sequence[Sequence[str]], addition: Addition = Addition()
+) -> str:
     """The page: one section per dataset; scripts, styles and pictures within it.
 
     Links to the files beside it (figures, tables, pictures) are only followed when clicked.
@@ -39,6 +53,7 @@ def build_page(parts: Sequence[Part], title: str, strips: Sequence[Sequence[str]
         parts: one per dataset.
         title: of the page.
         strips: per dataset and match, the address of the strip relative to the page.
+        addition: of a page that is more than a file.
     """
     plotly = get_plotlyjs()
     if "</script" in plotly.lower():
@@ -51,20 +66,22 @@ def build_page(parts: Sequence[Part], title: str, strips: Sequence[Sequence[str]
             '<html lang="en">',
             "<head>",
             '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{addition.policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<link rel="icon" href="data:,">',
             f"<title>{html.escape(title)}</title>",
-            f"<style>\n{_asset('report.css')}</style>",
+            f"<style>\n{read_asset('report.css')}{addition.style}</style>",
             "</head>",
             "<body>",
             "<noscript><p class='warning'>The curves, the choice of an anchor and the enlarged windows need "
             "JavaScript, which is all inside this page. The figures beside it do not.</p></noscript>",
+            *([addition.top] if addition.top else []),
             *body,
             f'<script type="application/json" id="plotly-config">{to_script(CONFIG)}</script>',
             f"<script>{plotly}</script>",
-            f"<script>\n{_asset('curves.js')}</script>",
-            f"<script>\n{_asset('compare.js')}</script>",
+            f"<script>\n{read_asset('curves.js')}</script>",
+            f"<script>\n{read_asset('compare.js')}</script>",
+            *([f"<script>\n{addition.script}</script>"] if addition.script else []),
             "</body>",
             "</html>",
             "",
@@ -125,7 +142,8 @@ def _folded(summary: str, content: str) -> str:
     return f"<details><summary>{summary}</summary>{content}</details>"
 
 
-def _asset(name: str) -> str:
+def read_asset(name: str) -> str:
+    """A style or script that pages hold."""
     return resources.files("lightning_modules.reports").joinpath("assets", name).read_text(encoding="utf-8")
 
 

@@ -45,8 +45,8 @@ def search(paths: Sequence[Path]) -> Found:
         if path.is_file():
             records.setdefault(path.resolve(), path)
         elif path.is_dir():
-            inside = list(_json_files(path))
-            candidates = [file for file in inside if _may_be_result(file)]
+            inside = list(json_files(path))
+            candidates = [file for file in inside if may_be_result(file)]
             if not candidates:
                 raise ReportError(
                     f"{path} holds no result record ({len(inside)} other JSON files). `test` and `anchors` write "
@@ -104,14 +104,16 @@ def load_json(path: Path) -> Any:
         raise ReportError(f"{path} is not JSON ({error}); test again to replace it, or leave it out") from error
 
 
-def _json_files(folder: Path) -> Iterator[Path]:
+def json_files(folder: Path) -> Iterator[Path]:
+    """The JSON files in and below a folder, by path, without hidden ones and those in hidden folders."""
     for file in sorted(folder.rglob("*.json")):
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if file.is_file() and not hidden:
             yield file
 
 
-def _may_be_result(path: Path) -> bool:
+def may_be_result(path: Path) -> bool:
+    """Whether a JSON file is a result file, or one that is damaged: `read_points` tells which."""
     try:
         content = load_json(path)
     except ReportError:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 from rich.table import Table as View
 
-from lightning_modules.reports.decoder_result import Found
+from lightning_modules.reports.decoder_result import DecoderResult, Found
 from lightning_modules.reports.folder import ReportFolder
-from lightning_modules.reports.markdown import HEADINGS, section_text, shown
+from lightning_modules.reports.markdown import HEADINGS, section_text
+from lightning_modules.reports.measured_models import MeasuredModels
 from lightning_modules.reports.section import Section
-from lightning_modules.reports.table import Missing, Table
+from lightning_modules.reports.table import Missing, Table, shown
 
 PAGE = "README.md"
 """What GitHub shows of a folder."""
 WIDTH = 240
 """Of a line in the terminal, in characters."""
+
+
+R = TypeVar("R", bound=DecoderResult)
+D = TypeVar("D", bound=MeasuredModels[Any, Any])
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,42 @@ class Kind:
     """See `ReportFolder`."""
     latex: bool
     """Whether tables are also written as LaTeX."""
+
+
+@dataclass(frozen=True)
+class Reproduction(Generic[R, D]):
+    """How a report is made of result records."""
+
+    kind: Kind
+    read: Callable[[Sequence[Path]], Found[R]]
+    """Finds the records."""
+    sort: Callable[[Iterable[R]], list[D]]
+    """The models of each test set."""
+    sections: Callable[[D], list[Section]]
+    """The report of one test set, nothing drawn yet."""
+    keep: Callable[[Sequence[R], Sequence[D], ReportFolder], None]
+    """Puts copies of the records into the report's folder, with what else it takes to make the report again."""
+
+    def make(self, results: Sequence[Path], output: Path, force: bool = False, keep_records: bool = False) -> None:
+        """Read result records, write the report, and print its tables.
+
+        Args:
+            results: Result records, or folders that hold them.
+            output: Folder of the report: README.md, tables/*, figures/*.png and *.svg, pictures/*.
+            force: Write into a folder that holds other files too.
+            keep_records: Put copies of the records into it, too; see `keep`.
+
+        Raises:
+            ReportError: See `ReportFolder`, and `read`, `sort` and `keep`.
+        """
+        found = self.read(results)
+        datasets = self.sort(found.results)
+        writer = Writer(self.kind, output, force)
+        for models in datasets:
+            writer.dataset(models.dataset, self.sections(models))
+        if keep_records:
+            self.keep(found.results, datasets, writer.folder)
+        writer.finish(found)
 
 
 class Writer:

@@ -144,7 +144,8 @@ def curves_section(part: Part) -> str:
         reading += " MS-SSIM is drawn in dB, −10 log₁₀(1 − MS-SSIM) of the stated value."
     lines += ["</div>", f'<p class="quiet">{reading}']
     if len(part.figures) > 1:
-        lines.append(f"All in one figure: {_links(f'figures/{part.slug}_all', ('png', 'svg', 'pdf'))}.")
+        links = _links(f"figures/{part.slug}_all", ("png", "svg", "pdf"))
+        lines.append(f'<span class="files">All in one figure: {links}.</span>')
     lines += ["</p>", _notes(part.curves), "</div>"]
     return "\n".join(lines)
 

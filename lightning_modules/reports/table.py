@@ -135,10 +135,10 @@ class Table:
         ]
         for row in self.rows:
             cells = []
-            for column, cell, shown in zip(self.columns, row, self._printed(row), strict=True):
+            for column, cell, text in zip(self.columns, row, self._printed(row), strict=True):
                 title = f' title="{html.escape(cell.reason)}"' if isinstance(cell, Missing) else ""
                 classes = _classes(column.numeric, isinstance(cell, Missing))
-                cells.append(f"<td{classes}{title}>{html.escape(shown)}</td>")
+                cells.append(f"<td{classes}{title}>{html.escape(text)}</td>")
             lines.append(f"<tr>{''.join(cells)}</tr>")
         lines += ["</tbody>", "</table>"]
         if self.notes:
@@ -148,15 +148,16 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def _printed(self, row: tuple[Cell, ...]) -> tuple[str, ...]:
-        return tuple(_print(cell, column.digits) for cell, column in zip(row, self.columns, strict=True))
+        return tuple(shown(cell, column) for cell, column in zip(row, self.columns, strict=True))
 
 
-def _print(cell: Cell, digits: int) -> str:
+def shown(cell: Cell, column: Column) -> str:
+    """A cell as it is read, in the digits of its column; "n/a" where the number is missing."""
     if isinstance(cell, Missing):
         return "n/a"
     if isinstance(cell, str):
         return cell
-    text = f"{cell:.{digits}f}"
+    text = f"{cell:.{column.digits}f}"
     if float(text) == 0:
         text = text.lstrip("-")  # -0.00 looks like a result
     return text.replace("-", "−")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from callbacks.names import ACCURACY, BITS, CONFID
 from lightning_modules.reports.checks import Row, checks_section, in_words, mse_ratio_check, verdict
 from lightning_modules.reports.differences import Differences
-from lightning_modules.reports.digits.measures import of_base
+from lightning_modules.reports.digits.measures import PRINTED
 from lightning_modules.reports.digits.models import BASELINE, PROPOSED_1, PROPOSED_2, YAN, DatasetModels, Model
 from lightning_modules.reports.digits.swapped import swapped_accuracy
 from lightning_modules.reports.interpolation import deviation_check
@@ -26,7 +26,7 @@ MAX_GAP = 1.0
 def claims_section(models: DatasetModels, figures: Sequence[Figure], differences: Differences) -> Section:
     """One row per claim: what was measured, and whether it holds."""
     rows = [
-        *(_order(differences, figure) for figure in of_base(figures, CONFID)),
+        *(_order(differences, figure) for figure in PRINTED.of_base(figures, CONFID)),
         *(mse_ratio_check(model.series, MAX_RATIO, model) for model in (*models.unlabelled, *models.labelled)),
         *_accuracy(models),
         *(row for model in models.labelled if (row := deviation_check(model.series, model)) is not None),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from typing import Any
 
-from callbacks.record import to_json
 from lightning_modules.reports.digits.results import Result
 from lightning_modules.reports.folder import ReportFolder
-from lightning_modules.reports.kept_places import FOLDER, kept_places
+from lightning_modules.reports.kept_records import keep_records
 
 ROWS = 100
 """Images whose rows are kept: those of a sample grid."""
@@ -25,14 +24,13 @@ def keep(results: Sequence[Result], folder: ReportFolder) -> None:
         folder: Of the report.
 
     Raises:
-        ReportError: See `kept_places`.
+        ReportError: See `keep_records`.
     """
-    places = kept_places(results)
-    for result in results:
-        record = json.loads(result.path.read_text(encoding="utf-8"))
-        rows = sorted(record["images"], key=lambda row: row["name"])
-        small = {**record, "images_measured": record.get("images_measured", len(rows)), "images": rows[:ROWS]}
-        folder.write_text(f"{FOLDER}/{places[result.run_dir]}/results/{result.path.name}", to_json(small))
-    for run_dir, place in places.items():
+    for run_dir, place in keep_records(results, folder, _with_few_rows).items():
         for grid in sorted((run_dir / "grids").glob("*.png")):
-            folder.write_bytes(f"{FOLDER}/{place}/grids/{grid.name}", grid.read_bytes())
+            folder.write_bytes(f"{place}/grids/{grid.name}", grid.read_bytes())
+
+
+def _with_few_rows(record: dict[str, Any]) -> dict[str, Any]:
+    rows = sorted(record["images"], key=lambda row: row["name"])
+    return {**record, "images_measured": record.get("images_measured", len(rows)), "images": rows[:ROWS]}

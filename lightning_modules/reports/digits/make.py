@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from lightning_modules.reports.digits.claims import claims_section
 from lightning_modules.reports.digits.differences import differences_of, differences_section
 from lightning_modules.reports.digits.grids import grids_section
@@ -16,41 +13,8 @@ from lightning_modules.reports.digits.rates import models_table, rates_section
 from lightning_modules.reports.digits.results import read_results
 from lightning_modules.reports.digits.swapped import swapped_section
 from lightning_modules.reports.digits.tradeoff import tradeoff_section
-from lightning_modules.reports.reproduction import Kind, Writer
+from lightning_modules.reports.reproduction import Kind, Reproduction
 from lightning_modules.reports.section import Section
-
-KIND = Kind(
-    title="Conditional perceptual codec on digits",
-    paper="Figures of Xu et al., Conditional Perceptual Quality Preserving Image Compression (arXiv 2308.08154, "
-    "2023), beside ours. Theirs are of MNIST.",
-    subject="the digits codec",
-    manifest="digits_report.manifest",
-    latex=False,
-)
-
-
-def make_digits_report(
-    results: Sequence[Path], output: Path, force: bool = False, keep_records: bool = False
-) -> None:
-    """Read result records, write the report, and print its tables.
-
-    Args:
-        results: Result records, or folders that hold them.
-        output: Folder of the report: README.md, tables/*.csv, figures/*.png and *.svg, pictures/*.png.
-        force: Write into a folder that holds other files too.
-        keep_records: Put copies of the records and their sample grids into it, too; see `keep`.
-
-    Raises:
-        ReportError: See `read_results`, `sort_models`, `keep` and `ReportFolder`.
-    """
-    found = read_results(results)
-    datasets = sort_models(found.results)
-    writer = Writer(KIND, output, force)
-    for models in datasets:
-        writer.dataset(models.dataset, sections_of(models))
-    if keep_records:
-        keep(found.results, writer.folder)
-    writer.finish(found)
 
 
 def sections_of(models: DatasetModels) -> list[Section]:
@@ -69,3 +33,19 @@ def sections_of(models: DatasetModels) -> list[Section]:
         Section("Models", tables=(models_table(models),), remarks=models.remarks),
     ]
     return [section for section in sections if section.tables or section.shown or section.remarks]
+
+
+REPORT = Reproduction(
+    kind=Kind(
+        title="Conditional perceptual codec on digits",
+        paper="Figures of Xu et al., Conditional Perceptual Quality Preserving Image Compression (arXiv 2308.08154, "
+        "2023), beside ours. Theirs are of MNIST.",
+        subject="the digits codec",
+        manifest="digits_report.manifest",
+        latex=False,
+    ),
+    read=read_results,
+    sort=sort_models,
+    sections=sections_of,
+    keep=lambda results, _, folder: keep(results, folder),
+)

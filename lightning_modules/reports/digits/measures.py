@@ -7,19 +7,22 @@ from collections.abc import Iterable
 from callbacks.names import ACCURACY, CONFID, CONFID_FLOOR, FID, MSE
 from lightning_modules.reports.digits.results import Result
 from lightning_modules.reports.model import Figure
-from lightning_modules.reports.table import Column
+from lightning_modules.reports.printed_figures import PrintedFigure, PrintedFigures
 
-PRINTED = {MSE: 1.0, CONFID: 1.0, FID: 1.0, ACCURACY: 100.0}
-"""Figures of the paper's tables -> factor to our unit (the paper prints accuracy as a share)."""
-DIGITS = {MSE: 4, CONFID: 2, FID: 2, ACCURACY: 2}
+PRINTED = PrintedFigures(
+    [
+        PrintedFigure(MSE, "MSE", "", False, 4, 4),
+        PrintedFigure(CONFID, "ConFID", "", False, 2, 2),
+        PrintedFigure(FID, "FID", "", False, 2, 2),
+        PrintedFigure(ACCURACY, "accuracy", "%", True, 2, 2),
+    ]
+)
+"""Of Tables 1 and 3, in the order of Table 1."""
+TO_OUR_UNIT = {MSE: 1.0, CONFID: 1.0, FID: 1.0, ACCURACY: 100.0}
+"""Factors of Table 3, which prints accuracy as a share."""
 
 _MSE = Figure(MSE, "MSE", "", False)
 _ACCURACY = Figure(ACCURACY, "accuracy", "%", True)
-
-
-def base_of(figure: Figure) -> str:
-    """The paper's name of a figure: "fid" of "fid_digits_resnet18"."""
-    return next(name for name in PRINTED if figure.name == name or figure.name.startswith(f"{name}_"))
 
 
 def figures_of(results: Iterable[Result]) -> list[Figure]:
@@ -36,31 +39,10 @@ def figures_of(results: Iterable[Result]) -> list[Figure]:
     return [*figures, _ACCURACY]
 
 
-def of_base(figures: Iterable[Figure], base: str) -> list[Figure]:
-    """The figures that are the paper's `base` with some extractor."""
-    return [figure for figure in figures if base_of(figure) == base]
-
-
-def column(figure: Figure) -> Column:
-    """The column of a figure in a table."""
-    return Column(figure.title, figure.unit, figure.higher_is_better, DIGITS[base_of(figure)])
-
-
-def printed_column(base: str) -> Column:
-    """The column of the paper's figures beside it."""
-    title, unit, higher = {
-        MSE: ("MSE", "", False),
-        CONFID: ("ConFID", "", False),
-        FID: ("FID", "", False),
-        ACCURACY: ("accuracy", "%", True),
-    }[base]
-    return Column(f"{title}, paper", unit, higher, DIGITS[base])
-
-
 def notes_on(results: Iterable[Result], figures: Iterable[Figure]) -> tuple[str, ...]:
     """The floor of ConFID, its number of images, and the ceiling of accuracy."""
     results, notes = list(results), []
-    for figure in of_base(figures, CONFID):
+    for figure in PRINTED.of_base(figures, CONFID):
         floor = CONFID_FLOOR + figure.name.removeprefix(CONFID)
         values = [value for result in results if (value := result.value(floor)) is not None]
         if values:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from lightning_modules.reports.digits.results import Result
-from lightning_modules.reports.errors import ReportError
-from lightning_modules.reports.model import Curve
+from lightning_modules.reports.measured_models import (
+    MeasuredModel,
+    MeasuredModels,
+    Method,
+    models_by_dataset,
+    refuse_twins,
+)
 
 CLASSES = 10
 DECODER_INPUTS = 100
 """Channels that g2 takes in: code, one-hot digit and noise together (Yan et al., 2021, published code)."""
-
-
-class Method(NamedTuple):
-    """A row of the paper's Table 1."""
-
-    name: str
-    labelled: bool
-    decoder: str
-    printed: str
-    """Its codec in `configs/references`."""
 
 
 BASELINE = Method("Baseline", False, "g1", "MSE baseline")
@@ -35,15 +29,8 @@ METHODS = (BASELINE, YAN, PROPOSED_1, PROPOSED_2)
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(MeasuredModel[Result]):
     """One set of weights, and its results by decoder."""
-
-    series: Mapping[str, Result]
-
-    @property
-    def first(self) -> Result:
-        """Any of its results: they agree in all that is the model's."""
-        return next(iter(self.series.values()))
 
     @property
     def code_bits(self) -> int:
@@ -62,10 +49,9 @@ class Model:
 
 
 @dataclass(frozen=True)
-class DatasetModels:
-    """The models measured on one test set, by what they are for."""
+class DatasetModels(MeasuredModels[Result, Method]):
+    """The models measured on one test set, by what they are for; the rate of their points is the cross-entropy."""
 
-    dataset: str
     unlabelled: tuple[Model, ...]
     """Baseline and Yan et al., one per length of code."""
     labelled: tuple[Model, ...]
@@ -74,25 +60,16 @@ class DatasetModels:
     """By beta."""
     noise: Mapping[int, tuple[Model, ...]]
     """Length of code -> models without side information by noise dimensions, where these vary."""
-    remarks: tuple[str, ...]
-    """What was left out, and why."""
-
-    def of(self, method: Method) -> list[Result]:
-        """The results of a method by rate."""
-        models = self.labelled if method.labelled else self.unlabelled
-        found = [model.series[method.decoder] for model in models if method.decoder in model.series]
-        return sorted(found, key=lambda result: result.rate)
-
-    def curve(self, method: Method) -> Curve:
-        """The points of a method; their rate is the cross-entropy."""
-        points = tuple(replace(result.point, codec=method.name) for result in self.of(method))
-        return Curve(method.name, self.dataset, "measured", points)
 
     @property
-    def results(self) -> list[Result]:
-        """All that the report shows."""
-        groups = (self.unlabelled, self.labelled, self.joint, *self.noise.values())
-        return [result for group in groups for model in group for result in model.series.values()]
+    def all(self) -> tuple[Model, ...]:
+        """Those of the curves, the jointly trained ones, and those of the randomness study."""
+        studied = (model for group in self.noise.values() for model in group)
+        return (*self.unlabelled, *self.labelled, *self.joint, *studied)
+
+    def candidates(self, method: Method) -> Sequence[Model]:
+        """Those with the method's side information, or without."""
+        return self.labelled if method.labelled else self.unlabelled
 
 
 def sort_models(results: Iterable[Result]) -> list[DatasetModels]:
@@ -105,17 +82,14 @@ def sort_models(results: Iterable[Result]) -> list[DatasetModels]:
     Raises:
         ReportError: Two models could be the same point of a method.
     """
-    datasets: dict[str, dict[str, dict[str, Result]]] = {}
-    for result in results:
-        datasets.setdefault(result.dataset, {}).setdefault(result.weights, {})[result.decoder] = result
-    return [_sort(name, [Model(series) for series in models.values()]) for name, models in sorted(datasets.items())]
+    return [_sort(name, models) for name, models in models_by_dataset(results, Model).items()]
 
 
 def _sort(dataset: str, models: Sequence[Model]) -> DatasetModels:
     remarks: list[str] = []
     two_stage = [model for model in models if JOINT not in model.series]
     joint = sorted((m for m in models if JOINT in m.series), key=lambda m: (m.first.beta or 0.0, m.code_bits))
-    _refuse_twins(joint, lambda m: (m.first.beta, m.code_bits, m.first.labelled))
+    refuse_twins(joint, lambda m: (m.first.beta, m.code_bits, m.first.labelled))
     noise = _noise_study([model for model in two_stage if not model.first.labelled], remarks)
     if any(model.has_usual_noise for model in two_stage):
         usual = [model for model in two_stage if model.has_usual_noise]
@@ -128,15 +102,15 @@ def _sort(dataset: str, models: Sequence[Model]) -> DatasetModels:
                 )
     else:
         usual = two_stage
-    _refuse_twins(usual, lambda m: (m.code_bits, m.first.labelled))
+    refuse_twins(usual, lambda m: (m.code_bits, m.first.labelled))
     by_code = sorted(usual, key=lambda model: model.code_bits)
     return DatasetModels(
         dataset=dataset,
+        remarks=tuple(remarks),
         unlabelled=tuple(model for model in by_code if not model.first.labelled),
         labelled=tuple(model for model in by_code if model.first.labelled),
         joint=tuple(joint),
         noise=noise,
-        remarks=tuple(remarks),
     )
 
 
@@ -151,7 +125,7 @@ def _noise_study(models: Sequence[Model], remarks: list[str]) -> dict[int, tuple
         largest = max(alike.values(), key=len, default=[])
         if len({model.first.noise_dim for model in largest}) < 2:
             continue
-        _refuse_twins(largest, lambda m: (m.code_bits, m.first.noise_dim))
+        refuse_twins(largest, lambda m: (m.code_bits, m.first.noise_dim))
         for model in group:
             if model not in largest:
                 remarks.append(
@@ -164,14 +138,3 @@ def _noise_study(models: Sequence[Model], remarks: list[str]) -> dict[int, tuple
 
 def _noise(model: Model) -> str:
     return "no g2" if model.first.noise_dim is None else f"{model.first.noise_dim} noise dimensions"
-
-
-def _refuse_twins(models: Iterable[Model], key: Callable[[Model], object]) -> None:
-    seen: dict[object, Model] = {}
-    for model in models:
-        other = seen.setdefault(key(model), model)
-        if other is not model:
-            raise ReportError(
-                f"{other.first.path} and {model.first.path} are of two models of {model} on {model.first.dataset}, "
-                "and a curve has room for one; give the records of one of them"
-            )

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from callbacks.names import FID
 from lightning_modules.reports.decoder_result import cell
 from lightning_modules.reports.digits import paper
-from lightning_modules.reports.digits.measures import column, of_base
+from lightning_modules.reports.digits.measures import PRINTED
 from lightning_modules.reports.digits.models import DatasetModels, Model
 from lightning_modules.reports.digits.randomness import (
     PRINTED_ENTROPY,
@@ -35,7 +35,7 @@ PRINTED_RATES = (4, 32)
 
 def noise_section(models: DatasetModels, figures: Sequence[Figure]) -> Section:
     """The bound, the study beside the printed FID, and the figure."""
-    fids, h = of_base(figures, FID), noise_entropy()
+    fids, h = PRINTED.of_base(figures, FID), noise_entropy()
     tables = [_bound_table(sorted({*PRINTED_RATES, *models.noise}), h)]
     if models.noise:
         tables.append(_study_table(models, fids, h))
@@ -88,7 +88,7 @@ def _study_table(models: DatasetModels, figures: Sequence[Figure], h: float) -> 
         Column("H(W)", "bits", digits=1),
         Column("log₂ H(W)", digits=2),
         Column("reaches the bound", numeric=False),
-        *map(column, figures),
+        *map(PRINTED.column, figures),
     )
     rows: list[tuple[Cell, ...]] = []
     for code_bits, group in models.noise.items():
@@ -105,7 +105,7 @@ def _printed_table(models: DatasetModels, figures: Sequence[Figure], h: float) -
         Column("the paper's", numeric=False),
         Column("FID, paper", "", False, 2),
         Column("noise dimensions, ours"),
-        *map(column, figures),
+        *map(PRINTED.column, figures),
     )
     rows: list[tuple[Cell, ...]] = []
     for row in paper.randomness().rows:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from callbacks.names import ACCURACY, BITS, CONFID, FID, MSE
 from lightning_modules.reports.decoder_result import cell
-from lightning_modules.reports.digits.measures import column, notes_on, of_base
+from lightning_modules.reports.digits.measures import PRINTED, notes_on
 from lightning_modules.reports.digits.models import METHODS, DatasetModels
 from lightning_modules.reports.digits.results import Result
 from lightning_modules.reports.drawing import label_axes, plot, write_panels
@@ -19,7 +19,7 @@ from lightning_modules.reports.model import Figure
 from lightning_modules.reports.section import Section, Shown
 from lightning_modules.reports.style import axis_title
 from lightning_modules.reports.table import Cell, Column, Missing, Table
-from lightning_modules.reports.trained_with import in_common_and_apart
+from lightning_modules.reports.trained_with import training_table
 
 RATE = Column("rate", "bits", False, 3)
 RATE_TITLE = "rate (bits per image)"
@@ -46,39 +46,33 @@ def rates_section(models: DatasetModels, figures: Sequence[Figure]) -> Section:
 def models_table(models: DatasetModels) -> Table:
     """The models behind the curves: what they were trained with, and the fingerprints of their weights."""
     results = [model.first for model in (*models.unlabelled, *models.labelled, *models.joint)]
-    common, apart = in_common_and_apart([result.training for result in results])
-    rows: list[tuple[Cell, ...]] = [
-        (
-            result.code_bits,
-            "label" if result.labelled else "none",
-            Missing("the records do not say") if result.noise_dim is None else result.noise_dim,
-            "" if result.beta is None else f"{result.beta:g}",
-            training,
-            result.weights[:12],
-        )
-        for result, training in zip(results, apart, strict=True)
-    ]
     columns = (
         Column("code bits"),
         Column("side information", numeric=False),
         Column("noise dimensions"),
         Column("β", numeric=False),
-        Column("trained with", numeric=False),
-        Column("weights", numeric=False),
     )
-    notes = (f"All were trained with {common}.",) if common else ()
-    return Table("models", "What was trained.", columns, tuple(rows), notes)
+    return training_table(results, columns, _model_cells)
+
+
+def _model_cells(result: Result) -> tuple[Cell, ...]:
+    return (
+        result.code_bits,
+        "label" if result.labelled else "none",
+        Missing("the records do not say") if result.noise_dim is None else result.noise_dim,
+        "" if result.beta is None else f"{result.beta:g}",
+    )
 
 
 def _rates_table(models: DatasetModels, figures: Sequence[Figure]) -> Table:
-    order = [*of_base(figures, MSE), *of_base(figures, FID), *of_base(figures, CONFID), *of_base(figures, ACCURACY)]
+    order = [figure for base in (MSE, FID, CONFID, ACCURACY) for figure in PRINTED.of_base(figures, base)]
     columns = (
         Column("method", numeric=False),
         Column("code bits"),
         RATE,
         Column("stream", "bits", False, 3),
         Column("gap", "%", False, 2),
-        *map(column, order),
+        *map(PRINTED.column, order),
     )
     rows: list[tuple[Cell, ...]] = []
     shown: list[Result] = []
@@ -93,14 +87,12 @@ def _rates_table(models: DatasetModels, figures: Sequence[Figure]) -> Table:
 
 
 def _draw(models: DatasetModels, figures: Sequence[Figure], stem: Path) -> list[Path]:
-    results = [result for method in METHODS for result in models.of(method)]
-    drawn = [figure for figure in figures if any(result.value(figure.name) is not None for result in results)]
+    drawn = [figure for figure in figures if any(models.values(method, figure) for method in METHODS)]
 
     def panel(i: int, axes: Axes) -> list[Line2D]:
         lines = []
         for style, method in enumerate(METHODS):
-            points = [(r.rate, y) for r in models.of(method) if (y := r.value(drawn[i].name)) is not None]
-            if points:
+            if points := models.values(method, drawn[i]):
                 lines.append(plot(axes, points, method.name, style))
         label_axes(axes, RATE_TITLE, axis_title(drawn[i]))
         axes.set_xlim(left=0)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from callbacks.names import ACCURACY, CONFID, FID, MSE
 from lightning_modules.reports.decoder_result import cell
 from lightning_modules.reports.digits import paper
-from lightning_modules.reports.digits.measures import PRINTED, column, of_base, printed_column
+from lightning_modules.reports.digits.measures import PRINTED, TO_OUR_UNIT
 from lightning_modules.reports.digits.models import JOINT, DatasetModels, Model
 from lightning_modules.reports.digits.results import Result
 from lightning_modules.reports.drawing import label_axes, plot, write_panels
@@ -45,7 +45,7 @@ def tradeoff_section(models: DatasetModels, figures: Sequence[Figure]) -> Sectio
     else:
         remarks.append("No records of jointly trained models.")
     tables.append(_printed_joint())
-    drawn = [figure for figure in of_base(figures, CONFID) if _points([*results.values()], figure)]
+    drawn = [figure for figure in PRINTED.of_base(figures, CONFID) if _points([*results.values()], figure)]
     shown = Shown(
         "tradeoff",
         "MSE against ConFID of interpolation and joint training; open markers: the paper's (Fig. 5)",
@@ -65,20 +65,20 @@ def _interpolation_table(model: Model, results: dict[float, Result], figures: Se
     ends = [cell(results.get(a), MSE, f"no record of {name}") for a, name in ((0.0, "g1"), (1.0, "g2"))]
     columns = [Column("a", digits=2)]
     for base in (MSE, CONFID, FID, ACCURACY):
-        columns += map(column, of_base(figures, base))
+        columns += map(PRINTED.column, PRINTED.of_base(figures, base))
         if base == MSE:
             columns += [Column("predicted", digits=4), Column("deviation", "%", digits=2)]
-        columns.append(printed_column(base))
+        columns.append(PRINTED.printed_column(base))
     rows: list[tuple[Cell, ...]] = []
     for a in sorted({*results, *paper.REALISM}, reverse=True):
         result = results.get(a)
         cells: list[Cell] = [a]
         for base in (MSE, CONFID, FID, ACCURACY):
-            cells += [cell(result, figure.name, _no_series(a)) for figure in of_base(figures, base)]
+            cells += [cell(result, figure.name, _no_series(a)) for figure in PRINTED.of_base(figures, base)]
             if base == MSE:
                 cells += prediction(a, ends, cells[-1])
             no_row = Missing("the paper has no such row")
-            cells.append(PRINTED[base] * printed[a].figures[base] if a in printed else no_row)
+            cells.append(TO_OUR_UNIT[base] * printed[a].figures[base] if a in printed else no_row)
         rows.append(tuple(cells))
     first = model.first
     notes = (f"Ours: code bits {first.code_bits}, rate {first.rate:.2f} bits. The paper's rows are at 4.29 bits.",)
@@ -96,7 +96,7 @@ def _joint_table(joint: Sequence[Model], figures: Sequence[Figure]) -> Table:
         Column("code bits"),
         Column("side information", numeric=False),
         Column("rate", "bits", False, 3),
-        *map(column, figures),
+        *map(PRINTED.column, figures),
     )
     rows: list[tuple[Cell, ...]] = []
     for model in joint:
@@ -109,9 +109,9 @@ def _joint_table(joint: Sequence[Model], figures: Sequence[Figure]) -> Table:
 
 def _printed_joint() -> Table:
     bases = (MSE, CONFID, FID, ACCURACY)
-    columns = (Column("row", numeric=False), Column("rate", "bits", False, 2), *map(printed_column, bases))
+    columns = (Column("row", numeric=False), Column("rate", "bits", False, 2), *map(PRINTED.printed_column, bases))
     rows: list[tuple[Cell, ...]] = [
-        (row.setting, PIXELS * (row.bpp or 0), *(PRINTED[base] * row.figures[base] for base in bases))
+        (row.setting, PIXELS * (row.bpp or 0), *(TO_OUR_UNIT[base] * row.figures[base] for base in bases))
         for row in paper.table_3(jointly=True)
     ]
     return Table("table3_joint_paper", "Jointly trained, the paper's rows.", columns, tuple(rows))

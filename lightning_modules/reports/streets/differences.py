@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from callbacks.names import MIOU
 from lightning_modules.reports.bd import Method as Fit
 from lightning_modules.reports.delta import MIN_POINTS
+from lightning_modules.reports.difference_tables import DifferenceTables
 from lightning_modules.reports.differences import Differences
 from lightning_modules.reports.model import Figure
 from lightning_modules.reports.section import Section
 from lightning_modules.reports.streets import paper
-from lightning_modules.reports.streets.measures import BASES, column, of_base, printed_column
+from lightning_modules.reports.streets.measures import PRINTED
 from lightning_modules.reports.streets.models import BASELINE, METHODS, DatasetModels
-from lightning_modules.reports.table import Cell, Column, Missing, Table
 
 FITS: dict[Fit, str] = {"cubic": "cubic fit", "pchip": "piecewise cubic interpolation (pchip)"}
 
@@ -25,6 +24,7 @@ def differences_section(models: DatasetModels, figures: Sequence[Figure]) -> Sec
     With a cubic, the same by pchip follows as a check.
     """
     differences = Differences([models.curve(method) for method in METHODS], figures, BASELINE.name)
+    make = DifferenceTables(differences, METHODS, figures, PRINTED)
     fit = fit_for(models, figures)
     text = (
         "Mean difference to the baseline over the logarithm of the rate, over the rates that all methods have in "
@@ -32,9 +32,12 @@ def differences_section(models: DatasetModels, figures: Sequence[Figure]) -> Sec
         "Cityscapes, its mIoU of a DRN (Yu et al., 2017), and it does not say which features its FID uses; with "
         "other images or networks than these, only sign and order compare.",
     )
-    tables = [_table_2(models, differences, figures, fit)]
+    printed = {row.codec: row.figures for row in paper.table_2().rows}
+    notes = [*_why_not_cubic(fit), *_ranges(make, fit), *_of_paper()]
+    caption = f"Table 2: differences to the baseline, {FITS[fit]}."
+    tables = [make.beside_paper("table2", caption, fit, printed, notes)]
     if fit == "cubic":
-        tables.append(_check(differences, figures))
+        tables.append(make.check("table2_pchip", _ranges(make, "pchip")))
     title = "Table 2: Bjøntegaard differences"
     return Section(title if fit == "cubic" else f"{title}, by {FITS[fit]}", text, tuple(tables))
 
@@ -50,43 +53,6 @@ def fit_for(models: DatasetModels, figures: Sequence[Figure]) -> Fit:
     return "cubic" if long_enough and min(long_enough) >= MIN_POINTS["cubic"] else "pchip"
 
 
-def _table_2(models: DatasetModels, differences: Differences, figures: Sequence[Figure], fit: Fit) -> Table:
-    printed = {row.codec: row for row in paper.table_2().rows}
-    columns = [Column("method", numeric=False)]
-    for base in BASES:
-        columns += map(_column, of_base(figures, base))
-        columns.append(_named(printed_column(base)))
-    rows: list[tuple[Cell, ...]] = []
-    for method in METHODS:
-        cells: list[Cell] = [method.name]
-        for base in BASES:
-            cells += [differences.value(method.name, figure, fit) for figure in of_base(figures, base)]
-            value = printed[method.printed].figures.get(base)
-            cells.append(Missing("the paper does not print it") if value is None else value)
-        rows.append(tuple(cells))
-    notes = [*_why_not_cubic(fit), *_ranges(differences, figures, fit)]
-    for method in METHODS:
-        if doubt := printed[method.printed].doubtful:
-            notes.append(f"{method.name}, paper: {doubt}")
-    ours = {method.printed for method in METHODS}
-    notes += [
-        f"The paper also has {row.codec}, BD-mIoU {row.figures[MIOU]:+.2f}; it was not trained here."
-        for row in printed.values()
-        if row.codec not in ours and MIOU in row.figures
-    ]
-    caption = f"Table 2: differences to the baseline, {FITS[fit]}."
-    return Table("table2", caption, tuple(columns), tuple(rows), tuple(notes))
-
-
-def _check(differences: Differences, figures: Sequence[Figure]) -> Table:
-    columns = (Column("method", numeric=False), *map(_column, figures))
-    rows: list[tuple[Cell, ...]] = [
-        (method.name, *(differences.value(method.name, figure, "pchip") for figure in figures)) for method in METHODS
-    ]
-    notes = _ranges(differences, figures, "pchip")
-    return Table("table2_pchip", "The same by pchip, as a check of the fit.", columns, tuple(rows), notes)
-
-
 def _why_not_cubic(fit: Fit) -> list[str]:
     if fit == "cubic":
         return []
@@ -96,23 +62,17 @@ def _why_not_cubic(fit: Fit) -> list[str]:
     ]
 
 
-def _column(figure: Figure) -> Column:
-    return _named(column(figure))
+def _ranges(make: DifferenceTables, fit: Fit) -> tuple[str, ...]:
+    return make.ranges(lambda rate: f"{rate:.4f}", "bit/pixel", (fit,))
 
 
-def _named(of_figure: Column) -> Column:
-    unit = "points" if of_figure.unit == "%" else of_figure.unit
-    return replace(of_figure, title=f"BD-{of_figure.title}", unit=unit)
-
-
-def _ranges(differences: Differences, figures: Sequence[Figure], fit: Fit) -> tuple[str, ...]:
-    ranges = {figure.title: differences.rates(figure, (fit,)) for figure in figures}
-    distinct = {pair for pairs in ranges.values() for pair in pairs}
-    if len(distinct) == 1:
-        low, high = distinct.pop()
-        return (f"Means over {low:.4f} to {high:.4f} bit/pixel.",)
-    return tuple(
-        f"{title}: means over {' and '.join(f'{low:.4f} to {high:.4f}' for low, high in pairs)} bit/pixel."
-        for title, pairs in ranges.items()
-        if pairs
-    )
+def _of_paper() -> list[str]:
+    """What the paper's rows are, where that is not clear, and those that have no row here."""
+    printed = {row.codec: row for row in paper.table_2().rows}
+    notes = [f"{method.name}, paper: {doubt}" for method in METHODS if (doubt := printed[method.printed].doubtful)]
+    ours = {method.printed for method in METHODS}
+    return notes + [
+        f"The paper also has {row.codec}, BD-mIoU {row.figures[MIOU]:+.2f}; it was not trained here."
+        for row in printed.values()
+        if row.codec not in ours and MIOU in row.figures
+    ]

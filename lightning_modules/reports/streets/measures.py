@@ -7,20 +7,19 @@ from collections.abc import Iterable
 from callbacks.names import FID, MIOU, MIOU_ORIGINAL, MSE
 from lightning_modules.reports.figures import title_of
 from lightning_modules.reports.model import Figure
+from lightning_modules.reports.printed_figures import PrintedFigure, PrintedFigures
 from lightning_modules.reports.streets.results import Result
-from lightning_modules.reports.table import Column
 
-BASES = (MSE, FID, MIOU)
-"""Figures of the paper's Table 2, in its order."""
-DIGITS = {MSE: 5, FID: 2, MIOU: 2}
-PRINTED_DIGITS = {MSE: 4, FID: 2, MIOU: 2}
-"""Decimals that the paper prints."""
+MSE_DIGITS = 5
 TITLES = {MSE: "MSE", FID: "FID", MIOU: "mIoU"}
-
-
-def base_of(figure: Figure) -> str:
-    """The paper's name of a figure: "fid" of "fid_patch64"."""
-    return next(name for name in BASES if figure.name == name or figure.name.startswith(f"{name}_"))
+PRINTED = PrintedFigures(
+    [
+        PrintedFigure(MSE, TITLES[MSE], "", False, MSE_DIGITS, 4),
+        PrintedFigure(FID, TITLES[FID], "", False, 2, 2),
+        PrintedFigure(MIOU, TITLES[MIOU], "%", True, 2, 2),
+    ]
+)
+"""Of Table 2, in its order."""
 
 
 def figures_of(results: Iterable[Result]) -> list[Figure]:
@@ -34,25 +33,10 @@ def figures_of(results: Iterable[Result]) -> list[Figure]:
     ]
 
 
-def of_base(figures: Iterable[Figure], base: str) -> list[Figure]:
-    """The figures that are the paper's `base` with some extractor."""
-    return [figure for figure in figures if base_of(figure) == base]
-
-
-def column(figure: Figure) -> Column:
-    """The column of a figure in a table."""
-    return Column(figure.title, figure.unit, figure.higher_is_better, DIGITS[base_of(figure)])
-
-
-def printed_column(base: str) -> Column:
-    """The column of the paper's figures beside it."""
-    return Column(f"{TITLES[base]}, paper", "%" if base == MIOU else "", base == MIOU, PRINTED_DIGITS[base])
-
-
 def notes_on(results: Iterable[Result], figures: Iterable[Figure]) -> tuple[str, ...]:
     """What FID is over, and which network sees how much of the originals."""
     results, notes = list(results), []
-    for figure in of_base(figures, FID):
+    for figure in PRINTED.of_base(figures, FID):
         samples = _protocols(results, figure.name, "samples")
         if samples:
             counts = " or ".join(map(str, samples))

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from lightning_modules.reports.errors import ReportError
-from lightning_modules.reports.model import Curve
+from lightning_modules.reports import measured_models
+from lightning_modules.reports.measured_models import (
+    MeasuredModel,
+    MeasuredModels,
+    models_by_dataset,
+    refuse_twins,
+)
 from lightning_modules.reports.streets.results import Result
 
 OASIS, PATCH = "oasis", "patch"
 """Names of critics in the records."""
 
 
-class Method(NamedTuple):
+@dataclass(frozen=True)
+class Method(measured_models.Method):
     """A row of the paper's Table 2."""
 
-    name: str
-    labelled: bool
-    decoder: str
-    critic: str
+    critic: str = OASIS
     """What its g2 was trained against."""
-    printed: str
-    """Its codec in `configs/references`."""
 
 
-BASELINE = Method("Baseline", False, "g1", OASIS, "Ballé et al. 2018")
-HIFIC = Method("HiFiC-like", False, "g2", PATCH, "HiFiC")
-YAN = Method("Yan et al. 2021", False, "g2", OASIS, "Yan et al. 2021")
-PROPOSED_1 = Method("Proposed g1", True, "g1", OASIS, "Xu et al. (g1)")
-PROPOSED_2 = Method("Proposed g2", True, "g2", OASIS, "Xu et al. (g2)")
+BASELINE = Method("Baseline", False, "g1", "Ballé et al. 2018")
+HIFIC = Method("HiFiC-like", False, "g2", "HiFiC", PATCH)
+YAN = Method("Yan et al. 2021", False, "g2", "Yan et al. 2021")
+PROPOSED_1 = Method("Proposed g1", True, "g1", "Xu et al. (g1)")
+PROPOSED_2 = Method("Proposed g2", True, "g2", "Xu et al. (g2)")
 METHODS = (BASELINE, HIFIC, YAN, PROPOSED_1, PROPOSED_2)
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(MeasuredModel[Result]):
     """One set of weights, and its results by decoder."""
-
-    series: Mapping[str, Result]
-
-    @property
-    def first(self) -> Result:
-        """Any of its results: they agree in all that is the model's."""
-        return next(iter(self.series.values()))
 
     @property
     def lmbda(self) -> float:
@@ -62,45 +55,30 @@ class Model:
 
 
 @dataclass(frozen=True)
-class DatasetModels:
+class DatasetModels(MeasuredModels[Result, Method]):
     """The models measured on one test set, by what they are for; one per λ, by rising λ."""
 
-    dataset: str
     plain: tuple[Model, ...]
     """Baseline and Yan et al.: without side information, g2 against the critic of OASIS."""
     patch: tuple[Model, ...]
     """The same against the critic of HiFiC."""
     labelled: tuple[Model, ...]
     """Proposed."""
-    remarks: tuple[str, ...]
-    """What was left out, and why."""
 
     @property
     def all(self) -> tuple[Model, ...]:
-        """All that the report shows."""
+        """All that the report shows, each once."""
         return (*self.plain, *self.patch, *self.labelled)
 
-    @property
-    def results(self) -> list[Result]:
-        """Theirs."""
-        return [result for model in self.all for result in model.series.values()]
-
-    def of(self, method: Method) -> list[Result]:
-        """The results of a method by rate.
+    def candidates(self, method: Method) -> Sequence[Model]:
+        """Those of the method's side information and critic.
 
         The first stage knows no critic: where only a model with HiFiC's has a baseline of its λ, that one is taken.
         """
-        models = list(self.labelled if method.labelled else self.patch if method is HIFIC else self.plain)
         if method is BASELINE:
-            there = {model.lmbda for model in models if method.decoder in model.series}
-            models += [model for model in self.patch if model.lmbda not in there]
-        found = [model.series[method.decoder] for model in models if method.decoder in model.series]
-        return sorted(found, key=lambda result: result.rate)
-
-    def curve(self, method: Method) -> Curve:
-        """The points of a method."""
-        points = tuple(replace(result.point, codec=method.name) for result in self.of(method))
-        return Curve(method.name, self.dataset, "measured", points)
+            there = {model.lmbda for model in self.plain if method.decoder in model.series}
+            return (*self.plain, *(model for model in self.patch if model.lmbda not in there))
+        return self.labelled if method.labelled else self.patch if method.critic == PATCH else self.plain
 
 
 def sort_models(results: Iterable[Result]) -> list[DatasetModels]:
@@ -109,22 +87,15 @@ def sort_models(results: Iterable[Result]) -> list[DatasetModels]:
     Raises:
         ReportError: Two models could be the same point of a method.
     """
-    datasets: dict[str, dict[str, dict[str, Result]]] = {}
-    for result in results:
-        datasets.setdefault(result.dataset, {}).setdefault(result.weights, {})[result.decoder] = result
-    return [_sort(name, [Model(series) for series in models.values()]) for name, models in sorted(datasets.items())]
+    return [_sort(name, models) for name, models in models_by_dataset(results, Model).items()]
 
 
 def _sort(dataset: str, models: Sequence[Model]) -> DatasetModels:
     groups: dict[tuple[bool, str | None], dict[float, Model]] = {}
-    for model in sorted(models, key=lambda model: model.lmbda):
-        group = groups.setdefault((model.first.labelled, model.first.critic), {})
-        other = group.setdefault(model.lmbda, model)
-        if other is not model:
-            raise ReportError(
-                f"{other.first.path} and {model.first.path} are of two models of {model} on {model.first.dataset}, "
-                "and a curve has room for one; give the records of one of them"
-            )
+    by_rising_lambda = sorted(models, key=lambda model: model.lmbda)
+    refuse_twins(by_rising_lambda, lambda model: (model.first.labelled, model.first.critic, model.lmbda))
+    for model in by_rising_lambda:
+        groups.setdefault((model.first.labelled, model.first.critic), {})[model.lmbda] = model
     remarks: list[str] = []
     for (labelled, critic), group in list(groups.items()):
         if critic is None:
@@ -142,7 +113,11 @@ def _sort(dataset: str, models: Sequence[Model]) -> DatasetModels:
         return tuple(model for _, model in sorted(groups.get((labelled, critic), {}).items()))
 
     return DatasetModels(
-        dataset, by_lambda(False, OASIS), by_lambda(False, PATCH), by_lambda(True, OASIS), tuple(remarks)
+        dataset=dataset,
+        remarks=tuple(remarks),
+        plain=by_lambda(False, OASIS),
+        patch=by_lambda(False, PATCH),
+        labelled=by_lambda(True, OASIS),
     )
 
 

@@ -26,16 +26,16 @@ from lightning_modules.reports.drawing import label_axes, plot, write_panels
 from lightning_modules.reports.model import Figure
 from lightning_modules.reports.section import Section, Shown
 from lightning_modules.reports.streets import paper
-from lightning_modules.reports.streets.measures import column, notes_on, of_base
+from lightning_modules.reports.streets.measures import PRINTED, notes_on
 from lightning_modules.reports.streets.models import BASELINE, METHODS, PROPOSED_1, DatasetModels
 from lightning_modules.reports.streets.results import Result
 from lightning_modules.reports.style import RATE_TITLE, axis_title
 from lightning_modules.reports.table import Cell, Column, Missing, Table
-from lightning_modules.reports.trained_with import in_common_and_apart
+from lightning_modules.reports.trained_with import training_table
 
 BPP_LABELS = latent_bpp("labels")
 RATE = Column("rate", "bit/pixel", False, 4)
-PRINTED = (BASELINE, PROPOSED_1)
+LOGGED = (BASELINE, PROPOSED_1)
 """Methods whose points the first author's code logged."""
 
 
@@ -62,33 +62,18 @@ def rates_section(models: DatasetModels, figures: Sequence[Figure]) -> Section:
 
 def models_table(models: DatasetModels) -> Table:
     """The models behind the curves: what they were trained with, and the fingerprints of their weights."""
-    results = [model.first for model in models.all]
-    common, apart = in_common_and_apart([result.training for result in results])
-    rows: list[tuple[Cell, ...]] = [
-        (
-            f"{result.lmbda:g}",
-            "label map" if result.labelled else "none",
-            result.critic or "none",
-            training,
-            result.weights[:12],
-        )
-        for result, training in zip(results, apart, strict=True)
-    ]
-    columns = (
-        Column("λ"),
-        Column("side information", numeric=False),
-        Column("critic", numeric=False),
-        Column("trained with", numeric=False),
-        Column("weights", numeric=False),
-    )
-    notes = (f"All were trained with {common}.",) if common else ()
-    return Table("models", "What was trained.", columns, tuple(rows), notes)
+    columns = (Column("λ"), Column("side information", numeric=False), Column("critic", numeric=False))
+    return training_table([model.first for model in models.all], columns, _model_cells)
+
+
+def _model_cells(result: Result) -> tuple[Cell, ...]:
+    return f"{result.lmbda:g}", "label map" if result.labelled else "none", result.critic or "none"
 
 
 def _rates_table(models: DatasetModels, figures: Sequence[Figure]) -> Table:
     shown = [(method, result) for method in METHODS for result in models.of(method)]
     constant = any(result.value(BPP_R_Y_CONSTANT) is not None for _, result in shown)
-    fids = of_base(figures, FID)
+    fids = PRINTED.of_base(figures, FID)
     columns = (
         Column("method", numeric=False),
         Column("λ"),
@@ -96,11 +81,11 @@ def _rates_table(models: DatasetModels, figures: Sequence[Figure]) -> Table:
         Column("Y", "bit/pixel", digits=4),
         Column("gap", "bit/pixel", False, 4),
         *([Column("rate, constant Y", "bit/pixel", False, 4)] if constant else []),
-        *map(column, of_base(figures, MSE)),
+        *map(PRINTED.column, PRINTED.of_base(figures, MSE)),
         Column("PSNR", "dB", True, 2),
-        *map(column, of_base(figures, MIOU)),
+        *map(PRINTED.column, PRINTED.of_base(figures, MIOU)),
         Column("mIoU of originals", "%", digits=2),
-        *map(column, fids),
+        *map(PRINTED.column, fids),
         Column("encoding", "ms", False, 1),
         Column("decoding", "ms", False, 1),
     )
@@ -145,7 +130,7 @@ def _logged_table(models: DatasetModels) -> Table:
         Column("MSE, logged", "", False, 6),
     )
     rows: list[tuple[Cell, ...]] = []
-    for method in PRINTED:
+    for method in LOGGED:
         ours = {f"λ = {result.lmbda:g}": result for result in models.of(method)}
         for row in paper.stage_1_of(method.printed):
             result = ours.get(row.setting)
@@ -164,15 +149,14 @@ def _row_notes() -> list[str]:
 
 def _draw(models: DatasetModels, figures: Sequence[Figure], stem: Path) -> list[Path]:
     results = [result for method in METHODS for result in models.of(method)]
-    drawn = [figure for figure in figures if any(result.value(figure.name) is not None for result in results)]
+    drawn = [figure for figure in figures if any(models.values(method, figure) for method in METHODS)]
 
     def panel(i: int, axes: Axes) -> list[Line2D]:
         figure, lines = drawn[i], []
         for style, method in enumerate(METHODS):
-            points = [(r.rate, y) for r in models.of(method) if (y := r.value(figure.name)) is not None]
-            if points:
+            if points := models.values(method, figure):
                 lines.append(plot(axes, points, method.name, style))
-            if figure.name == MSE and method in PRINTED and _logged(models):
+            if figure.name == MSE and method in LOGGED and _logged(models):
                 printed = [(row.bpp or 0.0, row.figures[MSE]) for row in paper.stage_1_of(method.printed)]
                 label = f"{method.name}, logged"
                 lines.append(plot(axes, printed, label, style, joined=False, measured=False))

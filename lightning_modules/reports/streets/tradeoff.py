@@ -15,7 +15,7 @@ from lightning_modules.reports.drawing import label_axes, plot, write_panels
 from lightning_modules.reports.interpolation import PREFIX, interpolation, prediction
 from lightning_modules.reports.model import Figure
 from lightning_modules.reports.section import Section, Shown
-from lightning_modules.reports.streets.measures import DIGITS, column
+from lightning_modules.reports.streets.measures import MSE_DIGITS, PRINTED
 from lightning_modules.reports.streets.models import DatasetModels, Model
 from lightning_modules.reports.style import axis_title
 from lightning_modules.reports.table import Cell, Column, Table
@@ -42,10 +42,10 @@ def _table(models: Sequence[Model], figures: Sequence[Figure]) -> Table:
     columns = (
         Column("model", numeric=False),
         Column("a", digits=2),
-        Column("MSE", "", False, DIGITS[MSE]),
-        Column("predicted", digits=DIGITS[MSE]),
+        Column("MSE", "", False, MSE_DIGITS),
+        Column("predicted", digits=MSE_DIGITS),
         Column("deviation", "%", digits=2),
-        *map(column, figures),
+        *map(PRINTED.column, figures),
     )
     rows: list[tuple[Cell, ...]] = []
     for model in models:

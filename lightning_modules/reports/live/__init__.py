@@ -1,0 +1,1 @@
+"""A report that is served while records arrive."""
