@@ -10,8 +10,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from PIL import Image
 
+from datamodules.decoding import DECODING_ERRORS, load_rgb
 from datamodules.errors import DataError, UnreadableImageError, first_of
-from datamodules.samples import load_rgb
 from datamodules.street_classes import StreetClasses
 
 Split = Literal["train", "val"]
@@ -24,8 +24,6 @@ _CITYSCAPES_LAYOUT = (
     "archives leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip unpack"
 )
 _CAMVID_LAYOUT = "train/, trainannot/, val/ and valannot/ with PNG files of the same names"
-# What Pillow raises for broken files, over its formats.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 class Scenes(ABC):
@@ -166,7 +164,7 @@ class SceneFiles(Scenes):
         return str(self.pairs[index].image)
 
     def photograph(self, index: int) -> Image.Image:
-        """See `datamodules.samples.load_rgb`."""
+        """See `datamodules.decoding.load_rgb`."""
         try:
             return load_rgb(self.pairs[index].image)
         except UnreadableImageError as error:
@@ -179,7 +177,7 @@ class SceneFiles(Scenes):
             with Image.open(path) as opened:
                 opened.load()
                 return opened
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise self._unreadable(index, path, error) from error
 
     def photograph_size(self, index: int) -> tuple[int, int]:
@@ -189,7 +187,7 @@ class SceneFiles(Scenes):
             with Image.open(path) as opened:
                 size = opened.size
                 opened.verify()
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise self._unreadable(index, path, error) from error
         return size
 
