@@ -60,7 +60,9 @@ def shortened(command: str) -> str:
     if " fit " in command:
         epochs = 2 if "resume" in command else 1
         devices = 2 if "ddp" in command else 1
-        return f"{command} {_SHORT} {_STEPS} {offline} --trainer.max_epochs {epochs} --trainer.devices {devices}"
+        # What the config streams from the hub is read from disk here.
+        command += f" -c configs/data/coco.yaml {_SHORT} {_STEPS} {offline}"
+        return f"{command} --trainer.max_epochs {epochs} --trainer.devices {devices}"
     if " test " in command:
         small = "-c configs/model/small.yaml --trainer.limit_test_batches 1 --trainer.accelerator cpu"
         small += " --data.test_crop 256"
