@@ -6,6 +6,7 @@ the run directory, which is `trainer.default_root_dir`.
 """
 
 from callbacks.caption_similarity import CaptionSimilarity
+from callbacks.checkpoint_artifacts import CheckpointArtifacts
 from callbacks.distribution import Cmmd, ConFid, Fid, Kid, PatchFid
 from callbacks.guards import NonFiniteLossError, StopOnNonFiniteLoss
 from callbacks.label_maps import LabelMaps
@@ -27,6 +28,7 @@ __all__ = [
     "Bits",
     "Bpp",
     "CaptionSimilarity",
+    "CheckpointArtifacts",
     "Cmmd",
     "CodingTime",
     "ConFid",

@@ -11,6 +11,8 @@ import lightning as L
 from callbacks import provenance
 from callbacks.gather import all_gather_rows
 from callbacks.metric import MetricCallback
+from callbacks.names import RECORDS
+from callbacks.rd_points import log_points
 from callbacks.record import build_record, conflict, plain, to_json
 from callbacks.result_table import print_table
 from callbacks.run_files import png_path
@@ -70,6 +72,9 @@ class ResultRecord(L.Callback):
     A run directory belongs to one model. Where `results/` holds a record with another codec, λ or weights (of codecs
     without weights: another setting), the test is refused before it starts; a record of the same ones is replaced.
     With `trainer.fast_dev_run` nothing is written.
+
+    A W&B run also gets the points as a table and the records as files (`callbacks.rd_points`), from which the verb
+    `dashboard` draws curves.
 
     Args:
         overwrite: replace records of other models too.
@@ -143,6 +148,7 @@ class ResultRecord(L.Callback):
             written_records[record["dataset"]].append((record, path))
         for of_dataset in written_records.values():
             print_table(of_dataset)
+        log_points(trainer, [item for of_dataset in written_records.values() for item in of_dataset])
 
 
 def _rows(output: StepOutput) -> Iterator[dict[str, Any]]:
@@ -166,7 +172,7 @@ def _rows(output: StepOutput) -> Iterator[dict[str, Any]]:
 
 
 def _folder(trainer: L.Trainer) -> Path:
-    return Path(trainer.default_root_dir) / "results"
+    return Path(trainer.default_root_dir) / RECORDS
 
 
 def _metrics(trainer: L.Trainer) -> list[MetricCallback]:

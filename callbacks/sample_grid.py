@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from callbacks.gather import all_gather_rows
-from callbacks.names import GRID, metric_key
+from callbacks.names import GRID, Stage, metric_key
 from callbacks.pictures import to_picture
 from callbacks.places import Places
 from callbacks.reconstructions import picture_loggers
@@ -38,11 +38,11 @@ class SampleGrid(L.Callback):
     """Shows the first images of a data set as tiles without text, row by row in the order of the data set.
 
     In test `{run_dir}/grids/{series}.png` holds the reconstructions, pixel by pixel, and
-    `{run_dir}/grids/{dataset}-original.png` the originals; a codec with one decoder has its data set for a series. In
-    validation the reconstructions go to the logger as `val/{series}/grid`, where it takes pictures (W&B,
-    TensorBoard). An image that a decoder leaves out, and the rest of a data set that has too few, stays white, so
-    that all grids of a data set show the same image at the same place. Images of different sizes make no grid; a
-    warning says so. With `trainer.fast_dev_run` no file is written.
+    `{run_dir}/grids/{dataset}-original.png` the originals; a codec with one decoder has its data set for a series.
+    They go to the logger too, as `test/{series}/grid`, where it takes pictures (W&B, TensorBoard); in validation the
+    reconstructions do, as `val/{series}/grid`. An image that a decoder leaves out, and the rest of a data set that
+    has too few, stays white, so that all grids of a data set show the same image at the same place. Images of
+    different sizes make no grid; a warning says so. With `trainer.fast_dev_run` no file is written.
 
     Args:
         rows: of tiles.
@@ -97,21 +97,24 @@ class SampleGrid(L.Callback):
                         self._tiles[grid, place] = Tile(grid, place, name, np.asarray(to_picture(image)))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the grids."""
+        """Write the grids, and hand them to the loggers."""
         grids = self._gather()
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for grid, picture in grids.items():
             path = png_path(Path(trainer.default_root_dir), "grids", f"{grid}.png")
             write_atomically(path, picture.save)
+        self._log(trainer, "test", grids)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hand the grids to the loggers."""
         grids = self._gather()
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self._log(trainer, "val", grids)
+
+    def _log(self, trainer: L.Trainer, stage: Stage, grids: dict[str, Image.Image]) -> None:
         for grid, picture in grids.items():
-            key = metric_key("val", grid, GRID)
+            key = metric_key(stage, grid, GRID)
             for logger in picture_loggers(trainer):
                 if isinstance(logger, WandbLogger):
                     logger.log_image(key, [picture], step=trainer.global_step)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 
 def flag(name: str) -> str:
-    return sys.argv[sys.argv.index(name) + 1]
+    """The last value, as the command line takes it."""
+    return next(value for word, value in zip(sys.argv[-2::-1], sys.argv[:0:-1], strict=True) if word == name)
 
 
 def note(folder: Path, event: str) -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     stage, folder = sys.argv[1], Path(flag("--run_dir"))
     parameters = json.loads(Path(flag("-c")).read_text())
     with (folder / "calls.jsonl").open("a") as calls:
-        names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WANDB_RUN_GROUP")
+        names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WANDB_RUN_GROUP", "WANDB_MODE")
         call = {"argv": sys.argv[1:], "environment": {name: os.environ.get(name) for name in names}}
         calls.write(json.dumps({**call, "parameters": parameters}) + "\n")
     if stage == "fit":

@@ -1,16 +1,19 @@
-"""Two processes over gloo do what one does with the whole batch."""
+"""Two processes over gloo do what one does with the whole batch, whoever has started them."""
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import ROOT
 
 _TRAIN = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
 from datamodules import SampleDataModule
 from lightning_modules.losses.joint_image_text import JointLossPart
@@ -28,28 +31,103 @@ trainer = quiet_trainer(
 trainer.fit(module, datamodule=data)
 assert trainer.global_step == 10 and trainer.world_size == world
 torch.save(module.codec.state_dict(), output / f"world{world}_rank{trainer.global_rank}.pt")
+if world > 1:
+    launched_by = type(trainer.strategy.cluster_environment).__name__
+    (output / f"launched_by_{trainer.global_rank}").write_text(launched_by)
 """
 
+Command = list[str | Path]
 
-def test_two_ranks_equal_one_process(trained: tuple, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(_TRAIN)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    for world in (1, 2):
-        result = subprocess.run(
-            [sys.executable, str(script), str(world), str(tmp_path), str(trained[2])],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert result.returncode == 0, result.stderr
-        assert "do not match bucket view strides" not in result.stderr
-    one, first, second = (
-        torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        for name in ("world1_rank0", "world2_rank0", "world2_rank1")
+
+def ended(*processes: subprocess.Popen[str]) -> None:
+    """Wait for processes that must succeed."""
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+            assert "do not match bucket view strides" not in errors
+    finally:
+        # One that has lost the other would wait for it.
+        for process in processes:
+            process.kill()
+
+
+def start(command: Command, **variables: str) -> subprocess.Popen[str]:
+    """Start a process without GPUs and without a cluster's variables but the given ones."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "TORCHELASTIC"))}
+    environment = {**inherited, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **variables}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def by_lightning(program: Command) -> None:
+    ended(start([sys.executable, *program]))
+
+
+def by_torchrun(program: Command) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    ended(start([*launcher, *program]))
+
+
+def by_srun(program: Command) -> None:
+    """Two tasks with the variables that `srun --ntasks-per-node 2` sets for them."""
+    job = {
+        "SLURM_JOB_ID": "4242",
+        "SLURM_JOB_NAME": "taco",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NODEID": "0",
+        "SLURM_SRUN_COMM_HOST": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+    }
+    tasks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
+    ended(*[start([sys.executable, *program], **job, **task) for task in tasks])
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script that trains."""
+    path = tmp_path_factory.mktemp("ddp") / "train.py"
+    path.write_text(_TRAIN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def one(trained: tuple, program: Path) -> dict[str, torch.Tensor]:
+    """The weights after ten steps of one process with the whole batch."""
+    ended(start([sys.executable, program, "1", program.parent, trained[2]]))
+    weights: dict[str, torch.Tensor] = torch.load(program.parent / "world1_rank0.pt", weights_only=True)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("launch", "environment"),
+    [
+        pytest.param(by_lightning, "LightningEnvironment", id="lightning"),
+        pytest.param(by_torchrun, "TorchElasticEnvironment", id="torchrun"),
+        pytest.param(by_srun, "SLURMEnvironment", id="slurm"),
+    ],
+)
+def test_two_ranks_equal_one_process(
+    launch: Callable[[Command], None],
+    environment: str,
+    program: Path,
+    one: dict[str, torch.Tensor],
+    trained: tuple,
+    tmp_path: Path,
+) -> None:
+    launch([program, "2", tmp_path, trained[2]])
+    assert [(tmp_path / f"launched_by_{rank}").read_text() for rank in range(2)] == [environment] * 2
+    first, second = (torch.load(tmp_path / f"world2_rank{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items()), "the ranks differ"
     difference = torch.cat([(value - first[name]).abs().flatten() for name, value in one.items()])
     # Sums run in another order, and where that flips a rounding or a ReLU, Adam turns a gradient of nearly zero into

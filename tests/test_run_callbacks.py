@@ -166,7 +166,9 @@ def test_wandb_gets_configuration_pictures_and_figures(tmp_path, monkeypatch):
     assert run.config["model.lmbda"] == 0.1 and run.config["data.count"] == 1
     assert run.summary["val/tiny/psnr"] > 20
     assert run.summary["val/tiny/reconstructions"]["count"] == 2
-    assert run.summary["val/tiny/reconstructions"]["captions"] == ["im0.jpg", "im7.jpg"]
+    texts = run.summary["val/tiny/reconstructions"]["captions"]
+    assert [text.split()[0] for text in texts] == ["im0.jpg", "im7.jpg"]
+    assert texts[0].split("\n")[1] == "ramp 0" and "bpp 0." in texts[0] and "psnr " in texts[0]
     run.finish()
     assert len(list(tmp_path.rglob("media/images/val/tiny/*.png"))) == 2
 

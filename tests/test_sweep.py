@@ -28,7 +28,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the root, without GPUs and variables that trials would inherit."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    for name in ("OMP_NUM_THREADS", "WANDB_RUN_GROUP"):
+    for name in ("OMP_NUM_THREADS", "WANDB_RUN_GROUP", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -107,11 +107,11 @@ def test_every_point_is_trained_and_tested_once(sweep: Sweep, capsys: pytest.Cap
     assert sorted(p.name for p in sweep.output.iterdir()) == sorted(names)
     last = sweep.calls("bits_8-side_null")
     folder = str(sweep.output / "bits_8-side_null")
-    shared = ["-c", f"{folder}/parameters.json"]
+    point = ["-c", f"{folder}/parameters.json", "--run_dir", folder]
     assert [call["argv"] for call in last] == [
-        ["fit", *shared, "--run_dir", folder, "--if_exists", "resume", "--trainer.max_epochs", "2"],
-        ["test", *shared, "-c", "one.yaml", "--run_dir", folder, "--trainer.max_epochs", "2"],
-        ["test", *shared, "-c", "two.yaml", "--run_dir", folder, "--trainer.max_epochs", "2"],
+        ["fit", "--trainer.max_epochs", "2", *point, "--if_exists", "resume"],
+        ["test", "-c", "one.yaml", "--trainer.max_epochs", "2", *point],
+        ["test", "-c", "two.yaml", "--trainer.max_epochs", "2", *point],
     ]
     expected = {"model.codec.init_args.bits": 8, "model.side": None, "nested": {"a": [1]}, "rate": 1e-05, "on": True}
     assert last[0]["parameters"] == expected
@@ -125,7 +125,7 @@ def test_every_point_is_trained_and_tested_once(sweep: Sweep, capsys: pytest.Cap
 def test_jobs_bound_the_trials_at_a_time_and_share_the_gpus(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a,7")
     sweep.write(point=list(range(6)), steps=4, pause=0.05)
-    sweep.run("--jobs", "3", "--devices", "3,GPU-5a")
+    sweep.run("--jobs", "3", "--gpus", "3,GPU-5a")
     spans = [sweep.times(f"point_{i}") for i in range(6)]
     at_once = [sum(start <= moment < end for start, end in spans) for moment, _ in spans]
     assert max(at_once) == 3
@@ -134,13 +134,47 @@ def test_jobs_bound_the_trials_at_a_time_and_share_the_gpus(sweep: Sweep, monkey
     cores = len(os.sched_getaffinity(0))
     assert environments[0]["OMP_NUM_THREADS"] == str(max(1, cores // 3))
     assert environments[0]["WANDB_RUN_GROUP"] == "little"
+    assert environments[0]["WANDB_MODE"] == "offline"
     with pytest.raises(CommandError, match="8 is not among the visible GPUs"):
-        main(sweep.args("--devices", "3,8"))
+        main(sweep.args("--gpus", "3,8"))
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     sweep.write(point=[6])
     sweep.run()
     assert sweep.calls("point_6")[0]["environment"]["OMP_NUM_THREADS"] == "5", "the user's own"
     assert sweep.calls("point_6")[0]["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_a_trial_may_have_several_gpus(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    sweep.write(point=[0, 1, 2], steps=4, pause=0.05)
+    sweep.run("--gpus_per_trial", "2")
+    spans = [sweep.times(f"point_{i}") for i in range(3)]
+    assert max(sum(start <= moment < end for start, end in spans) for moment, _ in spans) == 2
+    environments = [sweep.calls(f"point_{i}")[0]["environment"] for i in range(2)]
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == ["0,1", "2,3"]
+    assert environments[0]["WANDB_MODE"] == "online", "the user's own"
+    with pytest.raises(CommandError, match="--gpus_per_trial 2: there are 1 GPUs to use"):
+        main(sweep.args("--gpus_per_trial", "2", "--gpus", "3"))
+
+
+def test_runs_of_agents_are_adopted_if_they_are_the_trials(sweep: Sweep) -> None:
+    nested = {"model": {"class_path": "Model", "init_args": {"bits": 8, "codec": {"init_args": {"width": None}}}}}
+    sweep.write(**{"model.bits": [4, 8], "model.codec.width": None, "steps": 3})
+    folder = sweep.output / "bits_8"
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_text("2")
+    with pytest.raises(CommandError, match=r"bits_8 holds another run.* continue with --adopt"):
+        main(sweep.args())
+    with pytest.raises(CommandError, match=r"config.yaml: cannot be read .*, so it is not adopted"):
+        main(sweep.args("--adopt"))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**nested, "steps": 4}))
+    with pytest.raises(CommandError, match=r"its config.yaml has steps 4, and bits_8 has 3"):
+        main(sweep.args("--adopt"))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**nested, "steps": 3}))
+    sweep.run("--adopt")
+    assert sweep.events("bits_8") == ["begin", "step-3", "end", "test"], "it continues where the agent left it"
+    assert sweep.events("bits_4") == ["begin", "step-1", "step-2", "step-3", "end", "test"]
 
 
 def test_a_failed_trial_does_not_stop_the_others(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,13 +322,17 @@ def test_a_real_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     flags = [*QUICK, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--data.batch_size", "2"]
     flags += ["--data.crops_per_image", "2", "--trainer.callbacks", "callbacks.LastCheckpoint"]
     flags += ["--trainer.limit_test_batches", "1"]
-    flags += ["--trainer.callbacks+=callbacks.Psnr", "--trainer.callbacks+=callbacks.ResultRecord"]
+    flags += [f"--trainer.callbacks+=callbacks.{name}" for name in ("Bpp", "Psnr", "ResultRecord")]
     output = str(tmp_path / "out")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    cli.main(["sweep", str(tmp_path / "real.yaml"), "-o", output, "--", *flags])
+    cli.main(["sweep", str(tmp_path / "real.yaml"), "-o", output, "--report", "none", "--", *flags])
     assert "1 of 1 trials are done" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "report").exists()
+    report = str(tmp_path / "elsewhere")
+    cli.main(["sweep", str(tmp_path / "real.yaml"), "-o", output, "--report", report, "--", *flags])
     folder = tmp_path / "out" / "lmbda_0.004-limit_val_batches_0"
     record = json.loads((folder / "results" / "sample-test.json").read_text())
     assert record["lambda"] == 0.004
+    assert "sample-test" in (tmp_path / "elsewhere" / "index.html").read_text()
     assert record["mean"]["psnr"] > 0
     assert (folder / "done.json").exists()

@@ -1,14 +1,21 @@
 """`sweep`: a W&B sweep file without a server."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_modules.commands.errors import CommandError
+from lightning_modules.commands.reporting import report_errors
 from lightning_modules.sweeps.errors import SweepError
+
+if TYPE_CHECKING:
+    from lightning_modules.sweeps.progress import Progress
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -16,22 +23,29 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m lightning_modules.cli sweep",
         usage="%(prog)s FILE [-h] [settings] [-- flags of every trial]",
         description="Run the grid of a W&B sweep file without a server. Every trial is trained and tested in "
-        "OUTPUT/TRIAL, where trial.log holds what it printed. The same command again skips trials that are done and "
-        "continues the others from their last checkpoints. Ctrl-C lets running trials save. Exit code 1: some trials "
-        "failed.",
+        "OUTPUT/TRIAL, where trial.log holds what it printed, and a report is made of all that are done. The same "
+        "command again skips trials that are done and continues the others from their last checkpoints. Ctrl-C lets "
+        "running trials save. Exit code 1: some trials failed. W&B logs offline unless WANDB_MODE is set.",
         epilog="example: sweep sweeps/digits_rate.yaml --jobs 2 -- --trainer.accelerator cpu",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="W&B sweep file of method grid")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder of the trials (default: runs/NAME)")
     parser.add_argument(
-        "--jobs", type=_count, metavar="N", help="trials at a time (default: the number of GPUs, or 1 without)"
+        "--jobs", type=_count, metavar="N", help="trials at a time (default: as many as there are GPUs for, or 1)"
     )
     parser.add_argument(
-        "--devices",
-        type=_devices,
+        "--gpus",
+        type=_gpu_names,
         metavar="GPU,...",
         help="GPUs to use, as CUDA_VISIBLE_DEVICES names them (default: all visible). Each trial gets one; where "
         "jobs are more than GPUs, they share",
+    )
+    parser.add_argument(
+        "--gpus_per_trial",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="GPUs of each trial, for files or flags that train with several, as configs/trainer/ddp.yaml",
     )
     parser.add_argument(
         "--test_config",
@@ -41,7 +55,15 @@ def _parser() -> argparse.ArgumentParser:
         help="config laid over for testing, such as configs/data/kodak.yaml; several times for several tests",
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="run at most N of the trials that are not done")
-    parser.add_argument("--dry_run", action="store_true", help="print the commands, run nothing")
+    parser.add_argument(
+        "--report", metavar="DIR|none", help="folder of the report of all trials (default: OUTPUT/report)"
+    )
+    parser.add_argument(
+        "--adopt",
+        action="store_true",
+        help="take over runs in OUTPUT/TRIAL that agents of W&B have trained; only when the agents have ended",
+    )
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="print the commands, run nothing")
     return parser
 
 
@@ -49,7 +71,8 @@ def main(args: list[str]) -> None:
     """Run the verb.
 
     Raises:
-        CommandError: A file that is no grid, settings that do not fit, or folders that hold something else.
+        CommandError: A file that is no grid, settings that do not fit, folders that hold something else, or results
+            that make no report.
         SystemExit: With code 1 if trials are not done for another reason than `--limit`, with 130 after Ctrl-C.
     """
     end = args.index("--") if "--" in args else len(args)
@@ -67,9 +90,9 @@ def _sweep(options: argparse.Namespace, flags: Sequence[str]) -> None:
     sweep = read_sweep(options.file)
     output = options.output or Path("runs") / sweep.name
     trials = make_trials(sweep, output, options.test_config, flags)
-    to_do = [trial for trial in trials if not trial.is_done()]
+    to_do = [trial for trial in trials if not trial.is_done(options.adopt)]
     chosen = to_do[: options.limit]
-    gpus = _gpus(options.devices)
+    gpus = _grouped(_gpus(options.gpus), options.gpus_per_trial)
     slots = _slots(options.jobs or max(1, len(gpus)), gpus, sweep.name)
     if options.dry_run:
         for number, trial in enumerate(chosen):
@@ -87,9 +110,9 @@ def _sweep(options: argparse.Namespace, flags: Sequence[str]) -> None:
     before = len(trials) - len(to_do)
     progress.say(
         f"{output}: {len(trials)} trials" + (f", {before} of them done before" if before else "") + f"; {len(slots)} "
-        f"at a time" + (f" on GPUs {', '.join(gpus)}" if gpus else "")
+        f"at a time" + (f" on GPUs {' and '.join(gpus)}" if gpus else "")
     )
-    summary = Runner(slots, progress).run(chosen)
+    summary = Runner(slots, progress, options.adopt).run(chosen)
     progress.say(f"{before + len(summary.done)} of {len(trials)} trials are done")
     for name, reason in summary.failed.items():
         progress.say(f"{name}  {reason}\n    {output / name / 'trial.log'}", "red")
@@ -98,16 +121,44 @@ def _sweep(options: argparse.Namespace, flags: Sequence[str]) -> None:
     if summary.stopped:
         progress.say("interrupted; the same command continues", "yellow")
         raise SystemExit(130)
+    # Whoever ends last makes the report, so that two do not write it at once.
+    if not summary.busy and options.report != "none":
+        done = [trial.folder for trial in trials if trial not in to_do or trial.name in summary.done]
+        report = output / "report" if options.report is None else Path(options.report)
+        _report(done, report, f"Sweep {sweep.name}", progress)
     if summary.failed or summary.busy:
         raise SystemExit(1)
+
+
+def _report(folders: Sequence[Path], output: Path, title: str, progress: Progress) -> None:
+    """Make the report of trials that are done; there is none without result records."""
+    from lightning_modules.reports.make import make_report
+    from lightning_modules.reports.writer import Options
+
+    results = [folder / "results" for folder in folders if any((folder / "results").glob("*.json"))]
+    if not results:
+        progress.say(f"no report: no trial has written a result record ({title})", "yellow")
+        return
+    try:
+        with report_errors(output):
+            make_report(results, output, Options(title=title))
+    except CommandError as error:
+        raise CommandError(f"there is no report of the trials that are done: {error} (or --report none)") from error
 
 
 def _slots(jobs: int, gpus: Sequence[str], sweep: str) -> list[dict[str, str]]:
     """For each trial at a time, what it finds in its environment beside the rest of ours."""
     cores = len(os.sched_getaffinity(0))
-    common = {"OMP_NUM_THREADS": str(max(1, cores // jobs)), "WANDB_RUN_GROUP": sweep}
+    common = {"OMP_NUM_THREADS": str(max(1, cores // jobs)), "WANDB_RUN_GROUP": sweep, "WANDB_MODE": "offline"}
     common = {name: value for name, value in common.items() if name not in os.environ}
     return [{**common, **({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})} for slot in range(jobs)]
+
+
+def _grouped(gpus: Sequence[str], size: int) -> list[str]:
+    """GPUs in groups for trials, as values of CUDA_VISIBLE_DEVICES; what is left over is not used."""
+    if size > 1 and len(gpus) < size:
+        raise CommandError(f"--gpus_per_trial {size}: there are {len(gpus)} GPUs to use: lower it, or correct --gpus")
+    return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
 
 
 def _gpus(chosen: Sequence[str] | None, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -123,7 +174,7 @@ def _gpus(chosen: Sequence[str] | None, environment: Mapping[str, str] = os.envi
         return visible
     if missing := [name for name in chosen if name not in visible]:
         raise CommandError(
-            f"--devices {','.join(chosen)}: {', '.join(missing)} is not among the visible GPUs "
+            f"--gpus {','.join(chosen)}: {', '.join(missing)} is not among the visible GPUs "
             f"({', '.join(visible) or 'none'})"
         )
     return list(chosen)
@@ -135,7 +186,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _devices(text: str) -> list[str]:
+def _gpu_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of different GPUs, such as 0,1")

@@ -15,6 +15,9 @@ from rich.text import Text
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _TAIL_BYTES = 16384
 
+COMMAND_MARK = "$"
+"""How the lines of a log begin that say which command follows."""
+
 
 class Row(NamedTuple):
     """A trial that is running."""
@@ -100,5 +103,5 @@ def last_line(log: Path) -> str:
     # A progress bar overwrites its line.
     lines = [_CONTROL.sub("", line).strip() for line in re.split(r"[\r\n]+", text)]
     # W&B has the last word also after an error, on where its files are.
-    telling = [line for line in lines if line and not line.startswith("wandb:")]
+    telling = [line for line in lines if line and not line.startswith(("wandb:", f"{COMMAND_MARK} "))]
     return telling[-1] if telling else ""

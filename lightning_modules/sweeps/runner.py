@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightning_modules.sweeps.errors import SweepError
-from lightning_modules.sweeps.progress import Progress, Row, duration, last_line
+from lightning_modules.sweeps.progress import COMMAND_MARK, Progress, Row, duration, last_line
 from lightning_modules.sweeps.trials import Trial
 
 POLL_SECONDS = 0.1
@@ -63,11 +63,13 @@ class Runner:
     Args:
         slots: For each process at a time, variables of its environment, such as its GPU.
         progress: What is told of it.
+        adopt: See `Trial.is_done`.
     """
 
-    def __init__(self, slots: Sequence[Mapping[str, str]], progress: Progress) -> None:
+    def __init__(self, slots: Sequence[Mapping[str, str]], progress: Progress, adopt: bool = False) -> None:
         self.slots = slots
         self.progress = progress
+        self.adopt = adopt
         self._running: list[_Running] = []
         self._summary = Summary()
         self._signals = 0
@@ -110,7 +112,7 @@ class Runner:
             return
         try:
             # Another sweep may have been at work here since the list was made.
-            if trial.is_done():
+            if trial.is_done(self.adopt):
                 os.close(lock)
                 self._summary.done.append(trial.name)
                 return
@@ -130,7 +132,7 @@ class Runner:
     def _launch(self, trial: Trial, stage: int, slot: int, lock: int) -> subprocess.Popen[bytes]:
         command = trial.commands[stage]
         with trial.log.open("ab") as log:
-            log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(command)}\n".encode())
+            log.write(f"\n{COMMAND_MARK} {time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(command)}\n".encode())
             log.flush()
             return subprocess.Popen(
                 command,

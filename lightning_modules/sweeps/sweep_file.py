@@ -1,10 +1,12 @@
 """W&B sweep files: what of them runs without a server, and the points of their grids."""
 
-import itertools
 import json
+import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import yaml
@@ -48,12 +50,18 @@ class Sweep(NamedTuple):
     """Every parameter's values, in the order of the file."""
     run_cap: int | None
     """At most so many trials."""
+    specification: Mapping[str, Any]
+    """`parameters` as the file has them."""
 
-    def points(self) -> Iterator[dict[ParameterPath, Any]]:
-        """The grid: all combinations in the order of the file, the last parameter changing fastest."""
-        combinations = itertools.product(*self.parameters.values())
-        for values in itertools.islice(combinations, self.run_cap):
-            yield dict(zip(self.parameters, values, strict=True))
+    def points(self) -> list[dict[str, Any]]:
+        """The grid, from W&B's own engine: names and values of every trial as its agent hands them to a command.
+
+        They are in its order: names sorted, the last changing fastest. Nested `parameters` make nested values.
+        """
+        count = math.prod(len(values) for values in self.parameters.values())
+        count = count if self.run_cap is None else min(count, self.run_cap)
+        runs = _engine().next_runs({"method": "grid", "parameters": self.specification}, [], n=count)
+        return [{name: entry["value"] for name, entry in run.config.items()} for run in runs]
 
     def varying(self) -> list[ParameterPath]:
         """Parameters with several values; if there are none, all."""
@@ -90,13 +98,29 @@ def read_sweep(path: Path) -> Sweep:
     parameters = content.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
         raise SweepError(f"{path}: parameters is {parameters!r}; name at least one, with `values`")
-    return Sweep(
+    values = dict(_values(path, parameters, ()))
+    _check_one_way(path, values)
+    sweep = Sweep(
         name=name,
         program=program,
         command=_command(path, content.get("command", list(DEFAULT_COMMAND))),
-        parameters=dict(_values(path, parameters, ())),
+        parameters=values,
         run_cap=_run_cap(path, content.get("run_cap")),
+        specification=parameters,
     )
+    # After the checks above, whose messages say what to do; W&B's schema says only what is wrong.
+    if violations := _engine().schema_violations_from_proposed_config(dict(content)):
+        raise SweepError(f"{path}: W&B's schema of sweep files refuses it: {'; '.join(violations)}")
+    return sweep
+
+
+def _engine() -> ModuleType:
+    """W&B's sweep engine, a package of its own; it takes a second to import, which other verbs need not wait for."""
+    with warnings.catch_warnings():
+        # It still calls an option of pydantic by its former name.
+        warnings.filterwarnings("ignore", message="Valid config keys have changed in V2", category=UserWarning)
+        import sweeps
+    return sweeps
 
 
 def _check_keys(path: Path, content: Mapping[str, Any]) -> None:
@@ -148,11 +172,22 @@ def _values(
             raise SweepError(f"{path}: parameter {shown} has {given}; a grid takes `value: ...` or `values: [...]`")
 
 
+def _check_one_way(path: Path, parameters: Mapping[ParameterPath, list[Any]]) -> None:
+    """Refuse a group that is nested and dotted: of `model: parameters:` and `model.bits:` the command keeps one."""
+    for outer in {names[0] for names in parameters if len(names) > 1}:
+        if dotted := [names[0] for names in parameters if names[0].startswith(f"{outer}.")]:
+            raise SweepError(
+                f"{path}: parameter {outer} has nested parameters beside {dotted[0]}, which would be lost: write all "
+                f"of {outer} one way"
+            )
+
+
 def _distinct(path: Path, shown: str, values: Any) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise SweepError(f"{path}: values of {shown} are {values!r}; write a list with at least one")
     for i, value in enumerate(values):
-        if any(type(value) is type(other) and value == other for other in values[:i]):
+        # To W&B 1 and 1.0 are the same.
+        if any(value == other and isinstance(value, bool) is isinstance(other, bool) for other in values[:i]):
             raise SweepError(f"{path}: {shown} has the value {value!r} twice")
         _plain(path, shown, value)
     return values

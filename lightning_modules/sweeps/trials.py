@@ -4,12 +4,15 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from lightning_modules.files import write_atomically
+from lightning_modules.run_directory import CONFIG
 from lightning_modules.sweeps.errors import SweepError
 from lightning_modules.sweeps.sweep_file import ParameterPath, Sweep
 
@@ -43,8 +46,12 @@ class Trial(NamedTuple):
         """What its commands print."""
         return self.folder / LOG
 
-    def is_done(self) -> bool:
+    def is_done(self, adopt: bool = False) -> bool:
         """Whether the folder says that training and all tests have succeeded.
+
+        Args:
+            adopt: Whether a run that was begun in the folder by other means, but with the trial's parameters, is
+                the trial's.
 
         Raises:
             SweepError: The folder holds a trial of other parameters, a finished one of other commands, or another
@@ -54,7 +61,7 @@ class Trial(NamedTuple):
         parameters = _read(self.parameters_file)
         if parameters is None:
             if any(self.folder.glob("*.ckpt")) or (self.folder / "results").exists():
-                raise SweepError(f"{self.folder} holds another run: move it, or choose another --output")
+                self._check_adoption(adopt)
             return False
         if (difference := _difference(parameters, self.parameters)) is not None:
             raise SweepError(f"{self.name} was begun with {difference}: {again}")
@@ -67,6 +74,23 @@ class Trial(NamedTuple):
                 f"{self.folder / DONE} to continue it from its last checkpoint; or {again}"
             )
         return True
+
+    def _check_adoption(self, adopt: bool) -> None:
+        if not adopt:
+            raise SweepError(
+                f"{self.folder} holds another run: move it, or choose another --output; or, if agents of W&B have "
+                "trained it for this sweep and have ended, continue with --adopt"
+            )
+        try:
+            config = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise SweepError(f"{self.folder / CONFIG}: cannot be read ({error}), so it is not adopted") from error
+        for setting, value in _settings(self.parameters):
+            if (found := _setting(config, setting)) != value:
+                raise SweepError(
+                    f"{self.folder} is not adopted: its {CONFIG} has {setting} {found}, and {self.name} has {value}: "
+                    "move it, or choose another --output"
+                )
 
     def claim(self) -> None:
         """Note whose the folder is."""
@@ -89,43 +113,54 @@ def make_trials(sweep: Sweep, output: Path, test_configs: Sequence[str], flags: 
     """All trials of a sweep in the order of the grid.
 
     Each trains with the file's command and `--run_dir FOLDER --if_exists resume`, and is tested with the same command
-    where `test` stands for `fit`: W&B runs one command per trial and its schema has no place for another.
+    where `test` stands for `fit`: W&B runs one command per trial and its schema has no place for another. Flags come
+    before the point's parameters, so that none of them, such as a config with its own λ, makes all points alike.
 
     Args:
         sweep: The sweep file.
         output: Folder of the trials' folders.
         test_configs: Config files laid over for tests, one test each; none for one test without.
-        flags: Further flags of every command; they come last.
+        flags: Further flags of every command; they come after the file's words and the test configs.
 
     Raises:
         SweepError: The command trains nothing or has a macro that W&B does not know, or two trials would have the
             same name.
     """
-    if sweep.command.count("fit") != 1:
+    words, last = _split(sweep.command)
+    if words.count("fit") != 1:
         raise SweepError(
-            f"sweep {sweep.name}: its command does not have the word fit once, so it cannot be told how to test: "
-            f"{shlex.join(sweep.command)}"
+            f"sweep {sweep.name}: its command does not have the word fit once before the parameters, so it cannot be "
+            f"told how to test: {shlex.join(sweep.command)}"
         )
     recipe = {"command": list(sweep.command), "test_configs": list(test_configs), "flags": list(flags)}
     short = _short_names(sweep.varying())
     trials: dict[str, Trial] = {}
     for point in sweep.points():
-        name = "-".join(f"{label}_{_value_name(point[path])}" for path, label in short.items())
+        name = "-".join(f"{label}_{_value_name(_value(point, path))}" for path, label in short.items())
         if name in trials:
             raise SweepError(f"sweep {sweep.name}: two trials are named {name}: make their values differ in words")
         folder = output / name
-        parameters = _as_arguments(point)
-        fit = tuple(_fill(sweep, parameters, folder / PARAMETERS))
-        test = tuple("test" if word == "fit" else word for word in fit)
-        tests = [(*test, "-c", config) for config in test_configs] or [test]
-        ours = ("--run_dir", str(folder))
-        commands = ((*fit, *ours, "--if_exists", "resume", *flags), *((*each, *ours, *flags) for each in tests))
-        trials[name] = Trial(name, folder, parameters, recipe, commands)
+        before, parameters = (_fill(sweep, part, point, folder / PARAMETERS) for part in (words, last))
+        run_dir = ["--run_dir", str(folder)]
+        fit = (*before, *flags, *parameters, *run_dir, "--if_exists", "resume")
+        test = ["test" if word == "fit" else word for word in before]
+        overlays = [["-c", config] for config in test_configs] or [[]]
+        tests = [(*test, *overlay, *flags, *parameters, *run_dir) for overlay in overlays]
+        trials[name] = Trial(name, folder, point, recipe, (fit, *tests))
     return list(trials.values())
 
 
-def _fill(sweep: Sweep, parameters: Mapping[str, Any], json_file: Path) -> list[str]:
-    """The command with its macros filled in as W&B's agent does, except that the interpreter is this one."""
+def _split(command: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """A command in two: what comes before its parameters, and the rest."""
+    macros = [i for i, word in enumerate(command) if word.startswith("${args")]
+    start = macros[0] if macros else len(command)
+    if macros and command[start - 1] in ("-c", "--config"):
+        start -= 1
+    return command[:start], command[start:]
+
+
+def _fill(sweep: Sweep, command: Sequence[str], parameters: Mapping[str, Any], json_file: Path) -> list[str]:
+    """Words of the command with macros filled in as W&B's agent does, except that the interpreter is this one."""
     # W&B takes a second to import, which the other verbs need not wait for.
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
@@ -138,7 +173,8 @@ def _fill(sweep: Sweep, parameters: Mapping[str, Any], json_file: Path) -> list[
         "args_json_file": [str(json_file)],
     }
     words: list[str] = []
-    for word in create_sweep_command(list(sweep.command)):
+    # None of its own default, which it takes for a command without words.
+    for word in create_sweep_command(list(command)) if command else ():
         macro = _MACRO.fullmatch(word)
         if macro is None:
             words.append(word)
@@ -150,15 +186,30 @@ def _fill(sweep: Sweep, parameters: Mapping[str, Any], json_file: Path) -> list[
     return words
 
 
-def _as_arguments(point: Mapping[ParameterPath, Any]) -> dict[str, Any]:
-    """Names and values as W&B hands them to a command: nested `parameters` make nested values."""
-    arguments: dict[str, Any] = {}
-    for path, value in point.items():
-        inner = arguments
-        for part in path[:-1]:
-            inner = inner.setdefault(part, {})
-        inner[path[-1]] = value
-    return arguments
+def _value(parameters: Mapping[str, Any], path: ParameterPath) -> Any:
+    """A parameter's value where nested `parameters` have made nested values."""
+    value: Any = parameters
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _settings(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of the innermost values."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{outer}{name}.")
+        else:
+            yield f"{outer}{name}", value
+
+
+def _setting(config: Any, name: str) -> Any:
+    """A setting of a run's config, whether or not its name spells out `init_args`; None if it is not there."""
+    for part in name.split("."):
+        if isinstance(config, Mapping) and part not in config:
+            config = config.get("init_args")
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return config
 
 
 def _short_names(paths: Sequence[ParameterPath]) -> dict[ParameterPath, str]:
