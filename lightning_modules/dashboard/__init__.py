@@ -1,0 +1,1 @@
+"""A team's W&B workspace and report, made by code: `python -m lightning_modules.cli dashboard`."""

@@ -1,0 +1,100 @@
+"""What a dashboard shows: the curves of result records, and the names under which their figures are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from callbacks.names import BPP, Stage, metric_key
+from callbacks.rd_points import Cell, point_row
+from lightning_modules.reports.curves import figures_of, load_curves
+from lightning_modules.reports.errors import ReportError
+from lightning_modules.reports.model import Curve, Figure, Point
+from lightning_modules.reports.tables import Table, bd_tables
+from lightning_modules.reports.writer import default_anchor
+
+
+@dataclass(frozen=True)
+class Content:
+    """Result records, read and compared, and what the project's runs have logged."""
+
+    curves: tuple[Curve, ...] = ()
+    local: tuple[Mapping[str, Cell], ...] = ()
+    """Points of records that lie on this machine alone: W&B's tables do not have them, so charts carry them."""
+    logged: frozenset[str] = frozenset()
+    """Names in the summaries of the project's runs."""
+    anchor: str | None = None
+    """What BD values are against; None chooses for each data set."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Data sets that something was tested on."""
+        return tuple(dict.fromkeys(curve.dataset for curve in self.curves))
+
+    def figures(self, dataset: str) -> list[Figure]:
+        """Figures of quality that something has on a data set."""
+        return figures_of(curve for curve in self.curves if curve.dataset == dataset)
+
+    def series(self, dataset: str) -> tuple[str, ...]:
+        """Names of a data set in logged keys: its own, or one for each decoder."""
+        records = [p.record for c in self.curves if c.dataset == dataset for p in c.points if p.record is not None]
+        decoders = [record["decoder"]["name"] if "decoder" in record else None for record in records]
+        return tuple(dataset if name is None else f"{dataset}-{name}" for name in dict.fromkeys(decoders))
+
+    def keys(self, dataset: str, figure: str, stage: Stage = "test") -> list[str]:
+        """Logged names of a figure on a data set, of all decoders."""
+        return [metric_key(stage, series, figure) for series in self.series(dataset)]
+
+    def validated(self, figure: str) -> list[str]:
+        """Logged names of a figure of validation, on whatever the project's runs hold out."""
+        parts = ((name, name.split("/")) for name in sorted(self.logged))
+        return [name for name, part in parts if len(part) == 3 and (part[0], part[2]) == ("val", figure)]
+
+    def bd_tables(self) -> list[Table]:
+        """BD-rates and BD-metrics (piecewise cubic) of each data set with two curves or more."""
+        tables = []
+        for dataset in self.datasets:
+            group = [curve for curve in self.curves if curve.dataset == dataset]
+            anchor = self.anchor if any(c.codec == self.anchor for c in group) else default_anchor(group)
+            if anchor is not None:
+                tables += bd_tables(group, figures_of(group), anchor, ("pchip",))
+        return tables
+
+
+def read_content(
+    local: Sequence[Path],
+    fetched: Sequence[Path] = (),
+    logged: Collection[str] = (),
+    anchor: str | None = None,
+) -> Content:
+    """Read result records.
+
+    Args:
+        local: Records, or folders of them, on this machine.
+        fetched: Folders of records that the project's runs hold, one for each group of runs. A local record of the
+            same result is not counted again.
+        logged: Names in the runs' summaries.
+        anchor: What BD values are against, under its name in the curves.
+
+    Raises:
+        ReportError: Records that cannot be read or do not fit together, or no curve is the anchor.
+    """
+    curves = tuple(load_curves([*fetched, *local]))
+    if anchor is not None and all(curve.codec != anchor for curve in curves):
+        there = ", ".join(dict.fromkeys(curve.codec for curve in curves)) or "no results"
+        raise ReportError(f"--anchor {anchor}: no such codec in these results; there are {there}")
+    rows = tuple(
+        _row(curve, point)
+        for curve in curves
+        for point in curve.points
+        if not any(Path(point.source).is_relative_to(folder) for folder in fetched)
+    )
+    return Content(curves, rows, frozenset(logged), anchor)
+
+
+def _row(curve: Curve, point: Point) -> dict[str, Cell]:
+    if point.record is not None:
+        return {**point_row(point.record), "curve": curve.codec}
+    place: dict[str, Cell] = {"curve": curve.codec, "dataset": curve.dataset, "setting": point.label}
+    return {**place, **point.figures, BPP: point.bpp}
