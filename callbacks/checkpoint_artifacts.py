@@ -23,11 +23,11 @@ class CheckpointArtifacts(L.Callback):
     """Hands the checkpoints of a finished `fit` to W&B: the last one, and those that `ModelCheckpoint`s keep.
 
     The last checkpoint becomes a version of the artifact `{codec}-last`, the best (`save_top_k` of them) one of
-    `{codec}-best`. Both have an alias that places them on the rate-distortion curve, `lmbda-0.0016` (or `bits-4`
-    where the length of the code sets the rate), which W&B moves to the newest run of that value; beside it stands
-    W&B's own `latest`. Metadata holds step, epoch, λ, setting, fingerprint of the weights, run directory, and of the
-    best their scores. Nothing is handed over while training runs, nor after an interruption: the run that continues
-    does so at its own end.
+    `{codec}-best`. Both have an alias that places them on the rate-distortion curve, `lmbda-0.0016` (or
+    `code_bits-4` where the length of the code sets the rate), which W&B moves to the newest run of that value; beside
+    it stands W&B's own `latest`. Metadata holds step, epoch, λ, setting and directory of the run, the fingerprint of
+    the last weights, and the scores of the best. Nothing is handed over while training runs, nor after an
+    interruption: the run that continues does so at its own end.
 
     No configuration has this callback unless it asks for it (`configs/logger/wandb_checkpoints.yaml`): a checkpoint
     holds the optimiser's state and, of TACO, the text encoder, which is some hundred megabytes, and a server keeps
@@ -42,26 +42,27 @@ class CheckpointArtifacts(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hand over what there is."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        if not trainer.is_global_zero or not loggers:
+        # Every rank asks the module, which runs its networks for it: these may wait for each other.
+        identity = _identity(pl_module) if loggers else {}
+        if not trainer.is_global_zero:
             return
-        identity = _identity(pl_module)
         described = {
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,
             "run_dir": str(trainer.default_root_dir),
-            **{key: identity.get(key) for key in ("lambda", "setting", "weights")},
+            **{key: identity.get(key) for key in ("lambda", "setting")},
         }
         last, best = Path(trainer.default_root_dir) / LAST_CHECKPOINT, _best(trainer)
         for logger in loggers:
             if last.is_file():
-                _log(logger.experiment, identity, "last", [last], described)
+                _log(logger.experiment, identity, "last", [last], {**described, "weights": identity.get("weights")})
             if best:
                 scores = {path.name: score for path, score in best.items()}
                 _log(logger.experiment, identity, "best", list(best), {**described, "scores": scores})
 
 
 def place_alias(identity: Mapping[str, Any]) -> str | None:
-    """What places a model on its curve, as an alias: `lmbda-0.0016`, `bits-4`; None where nothing does.
+    """What places a model on its curve, as an alias: `lmbda-0.0016`, `code_bits-4`; None where nothing does.
 
     Args:
         identity: Of the module's `result_identity`.

@@ -21,6 +21,7 @@ from lightning_modules.commands import VERBS
 from lightning_modules.errors import SettingError
 from lightning_modules.pretrained import PretrainedError
 from lightning_modules.run_directory import IfExists, RunDirectoryError, checkpoint_to_measure, prepare
+from lightning_modules.wandb_environment import settle_wandb
 
 # At import, since the other processes of a distributed run execute this module again. Without it, an interpolation
 # such as ${model.init_args.lmbda} is looked up beside the subcommand instead of inside it.
@@ -62,6 +63,7 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle run directory and checkpoint before anything expensive is built."""
         config = self.config[self.subcommand]
+        settle_wandb(self.subcommand, config["trainer"])
         run_dir = Path(config["run_dir"])
         callbacks = config["trainer"]["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]

@@ -290,11 +290,14 @@ def test_the_same_view_every_time(server: DashboardServer, capsys: pytest.Captur
 def test_one_sweep(server: DashboardServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.runs["other"]["group"] = "day"
     main(["dashboard", *PLACE, "--sweep", "day"])
-    assert server.filters == [{"$or": [{"sweep": "day"}, {"group": "day"}]}]
+    main(["dashboard", *PLACE, "--sweep", "a1b2", "day"])  # agents' runs have an id, their tests a group
+    first, second = (asked["$or"] for asked in server.filters)
+    assert first == [{"sweep": "day"}, {"group": "day"}]
+    assert second == [{"sweep": "a1b2"}, {"group": "a1b2"}, *first]
     view = server.views[server.upserts[0]]
     assert view["displayName"] == "Rate-distortion: day"
     assert [f["value"] for f in view["spec"]["section"]["runSets"][0]["filters"]["filters"]] == ["day", "day"]
-    assert json.loads(Path(".dashboard.json").read_text()).keys() == {"team/taco day"}
+    assert json.loads(Path(".dashboard.json").read_text()).keys() == {"team/taco day", "team/taco a1b2 day"}
 
 
 def test_what_goes_wrong_at_the_server(server: DashboardServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--entity", required=True, metavar="NAME", help="W&B team or user")
     parser.add_argument("--project", required=True, metavar="NAME", help="W&B project, as in trainer.logger")
-    parser.add_argument("--sweep", metavar="ID", help="only the runs of this W&B sweep, or of this group")
+    parser.add_argument(
+        "--sweep", nargs="+", default=[], metavar="ID", help="only the runs of these W&B sweeps, and of these groups"
+    )
     parser.add_argument(
         "--results",
         nargs="+",
@@ -86,15 +88,16 @@ def _print(options: argparse.Namespace, args: list[str]) -> None:
 
 
 def _send(options: argparse.Namespace, args: list[str]) -> None:
-    from lightning_modules.dashboard.client import Memory, connect, put_chart, put_report, put_workspace
+    from lightning_modules.dashboard.client import connect, put_chart, put_report, put_workspace
     from lightning_modules.dashboard.content import read_content
     from lightning_modules.dashboard.fetch import fetch_records
+    from lightning_modules.dashboard.memory import Memory
     from lightning_modules.dashboard.page import report
     from lightning_modules.dashboard.panels import workspace
     from lightning_modules.dashboard.vega import rd_chart
 
     memory = Memory(options.state)
-    name = f"{options.entity}/{options.project}" + (f" {options.sweep}" if options.sweep else "")
+    name = f"{options.entity}/{options.project}" + "".join(f" {sweep}" for sweep in options.sweep)
     api = connect()
     with tempfile.TemporaryDirectory() as folder:
         fetched = fetch_records(api, options.entity, options.project, options.sweep, Path(folder))

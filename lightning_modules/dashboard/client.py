@@ -11,7 +11,7 @@ from wandb_workspaces import workspaces as ws
 from wandb_workspaces.reports import v2 as wr
 
 from lightning_modules.dashboard.errors import DashboardError, first_line
-from lightning_modules.dashboard.memory import Memory, Place
+from lightning_modules.dashboard.memory import Memory
 from lightning_modules.dashboard.vega import chart_name
 
 
@@ -153,6 +153,3 @@ def _over(old: ws.Workspace, new: ws.Workspace, url: str) -> ws.Workspace:
 
 def _plain(spec: Any) -> Any:
     return json.loads(spec.model_dump_json(by_alias=True, exclude_none=True))
-
-
-__all__ = ["Memory", "Place", "connect", "put_chart", "put_report", "put_workspace", "sent"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ class Fetched(NamedTuple):
     """Names in the runs' summaries."""
 
 
-def fetch_records(api: Any, entity: str, project: str, sweep: str | None, folder: Path) -> Fetched:
+def fetch_records(api: Any, entity: str, project: str, sweeps: Sequence[str], folder: Path) -> Fetched:
     """Download the records of the tests in a project.
 
     Where several runs of a group have tested the same codec at the same setting on the same data, the newest counts.
@@ -33,13 +34,13 @@ def fetch_records(api: Any, entity: str, project: str, sweep: str | None, folder
         api: `wandb.Api`.
         entity: Team or user.
         project: The project.
-        sweep: Take the runs of this sweep, or of this group, alone.
+        sweeps: Take the runs of these sweeps (by id) and groups alone.
         folder: Where the records go: `{group}/{run}/results/*.json`.
 
     Raises:
         DashboardError: There is no such project, or not for this account.
     """
-    filters = {} if sweep is None else {"$or": [{"sweep": sweep}, {"group": sweep}]}
+    filters = {"$or": [{kind: sweep} for sweep in sweeps for kind in ("sweep", "group")]} if sweeps else {}
     folders: dict[Path, None] = {}
     logged: set[str] = set()
     taken: set[str] = set()

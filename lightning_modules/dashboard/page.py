@@ -10,7 +10,6 @@ from wandb_workspaces.reports import v2 as wr
 
 from lightning_modules.dashboard.content import Content
 from lightning_modules.dashboard.panels import (
-    NAME,
     NOTHING_YET,
     fix_ids,
     health_panels,
@@ -18,9 +17,12 @@ from lightning_modules.dashboard.panels import (
     reconstruction_panels,
     run_filter,
     short_id,
+    title_of,
 )
 from lightning_modules.dashboard.text import markdown
+from lightning_modules.reports.table import Table
 from lightning_modules.reports.tables import points_table
+from lightning_modules.run_directory import CONFIG
 
 PROGRAM = ("python", "-m", "lightning_modules.cli")
 WIDTH, HEIGHT = 24, 9
@@ -48,7 +50,7 @@ def report(
     entity: str,
     project: str,
     chart: str,
-    sweep: str | None = None,
+    sweeps: Sequence[str] = (),
     command: Sequence[str] = (),
 ) -> wr.Report:
     """The report, new and not yet sent.
@@ -58,25 +60,25 @@ def report(
         entity: Team or user.
         project: The project.
         chart: Id of the rate-distortion chart, "entity/name".
-        sweep: Show the runs of this sweep, or of this group, alone.
+        sweeps: Show the runs of these sweeps (by id) and groups alone.
         command: The arguments that this page is made with, from the verb on.
     """
-    title = NAME if sweep is None else f"{NAME}: {sweep}"
+    title = title_of(sweeps)
     blocks = [
         wr.P(text=INTRODUCTION),
         wr.TableOfContents(),
         wr.H2(text="Curves"),
         wr.P(text=ABOUT_CURVES),
-        *_grid("Curves", rd_panels(content, chart), sweep, columns=2),
+        *_grid("Curves", rd_panels(content, chart), sweeps, columns=2),
         wr.H2(text="BD values"),
         wr.P(text=ABOUT_BD),
         *_tables([markdown(table) for table in content.bd_tables()]),
         wr.H2(text="Every point"),
         *_tables([markdown(_points(content, dataset)) for dataset in content.datasets]),
         wr.H2(text="Reconstructions"),
-        *_grid("Reconstructions", reconstruction_panels(content), sweep, columns=1),
+        *_grid("Reconstructions", reconstruction_panels(content), sweeps, columns=1),
         wr.H2(text="Training"),
-        *_grid("Training", health_panels(content), sweep, columns=3),
+        *_grid("Training", health_panels(content), sweeps, columns=3),
         wr.H2(text="How to repeat it"),
         wr.P(text=ABOUT_REPEATING),
         wr.CodeBlock(code="\n".join(commands(content, command))),
@@ -88,15 +90,13 @@ def report(
 
 def commands(content: Content, command: Sequence[str] = ()) -> list[str]:
     """Lines of a shell that train and test again what the records are of, and make this page again."""
-    lines: list[str] = []
-    records = [p.record for curve in content.curves for p in curve.points if p.record is not None]
-    for record in records:
-        lines += [f"# {setting}" for setting in [_made_by(record)] if f"# {setting}" not in lines]
+    lines: dict[str, None] = {}  # in order, each once
+    for record in (p.record for curve in content.curves for p in curve.points if p.record is not None):
+        lines[f"# {_made_by(record)}"] = None
         folder = (record.get("config") or {}).get("run_dir")
         if folder is not None:
-            for verb, config in (("fit", "config.yaml"), ("test", "config_test.yaml")):
-                line = shlex.join([*PROGRAM, verb, "-c", f"{folder}/{config}"])
-                lines += [line] if line not in lines else []
+            lines[shlex.join([*PROGRAM, "fit", "-c", f"{folder}/{CONFIG}"])] = None
+            lines[shlex.join([*PROGRAM, "test", "-c", f"{folder}/config_test.yaml"])] = None
     return [*lines, *([shlex.join([*PROGRAM, *command])] if command else [])]
 
 
@@ -107,7 +107,7 @@ def _made_by(record: Mapping[str, Any]) -> str:
     return f"{record['codec']}: commit {git['commit']}{', with changes' if git['dirty'] else ''}"
 
 
-def _points(content: Content, dataset: str) -> Any:
+def _points(content: Content, dataset: str) -> Table:
     curves = [curve for curve in content.curves if curve.dataset == dataset]
     return points_table(curves, content.figures(dataset))
 
@@ -116,7 +116,7 @@ def _tables(texts: Sequence[str]) -> list[Any]:
     return [wr.MarkdownBlock(text=text) for text in texts] or [wr.P(text=NOTHING_YET)]
 
 
-def _grid(name: str, panels: Sequence[Any], sweep: str | None, columns: int) -> list[Any]:
+def _grid(name: str, panels: Sequence[Any], sweeps: Sequence[str], columns: int) -> list[Any]:
     if not panels:
         return [wr.P(text=NOTHING_YET)]
     fix_ids(panels, f"report {name}")
@@ -125,6 +125,6 @@ def _grid(name: str, panels: Sequence[Any], sweep: str | None, columns: int) -> 
         width = WIDTH // columns
         panel.layout = wr.Layout(x=column * width, y=row * HEIGHT, w=width, h=HEIGHT)
     # Without entity and project a run set is of the report's own project, and needs no look-up to be built.
-    runs = wr.Runset(name="Runs", filters=run_filter(sweep))
+    runs = wr.Runset(name="Runs", filters=run_filter(sweeps))
     runs._id = short_id("runs", name)
     return [wr.PanelGrid(runsets=[runs], panels=list(panels))]

@@ -39,7 +39,7 @@ NOTHING_YET = "No result records yet: run `dashboard` again once something has b
 DIRECTION = {True: "higher is better", False: "lower is better", None: ""}
 
 
-def workspace(content: Content, entity: str, project: str, chart: str, sweep: str | None = None) -> ws.Workspace:
+def workspace(content: Content, entity: str, project: str, chart: str, sweeps: Sequence[str] = ()) -> ws.Workspace:
     """The workspace, new and not yet sent.
 
     Args:
@@ -47,7 +47,7 @@ def workspace(content: Content, entity: str, project: str, chart: str, sweep: st
         entity: Team or user.
         project: The project.
         chart: Id of the rate-distortion chart, "entity/name".
-        sweep: Show the runs of this sweep, or of this group, alone.
+        sweeps: Show the runs of these sweeps (by id) and groups alone.
     """
     sections = [
         _section("Rate-distortion", rd_panels(content, chart) or [_note(NOTHING_YET)], columns=2, rows=2),
@@ -59,18 +59,22 @@ def workspace(content: Content, entity: str, project: str, chart: str, sweep: st
     return ws.Workspace(
         entity=entity,
         project=project,
-        name=NAME if sweep is None else f"{NAME}: {sweep}",
+        name=title_of(sweeps),
         sections=sections,
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=100),
-        runset_settings=ws.RunsetSettings(filters=run_filter(sweep), pinned_columns=list(COLUMNS)),
+        runset_settings=ws.RunsetSettings(filters=run_filter(sweeps), pinned_columns=list(COLUMNS)),
     )
 
 
-def run_filter(sweep: str | None) -> Any:
-    """Runs of one sweep: those of W&B's agents have its id, those of the verb `sweep` and of tests its group."""
-    if sweep is None:
-        return ""
-    return expr.Or(expr.Metric("Sweep") == sweep, expr.Metric("Group") == sweep)
+def title_of(sweeps: Sequence[str]) -> str:
+    """Of workspace and report."""
+    return f"{NAME}: {', '.join(sweeps)}" if sweeps else NAME
+
+
+def run_filter(sweeps: Sequence[str]) -> Any:
+    """Runs of some sweeps: those of W&B's agents have a sweep's id, those of the verb `sweep` and tests a group."""
+    kinds = (expr.Metric("Sweep"), expr.Metric("Group"))
+    return expr.Or(*(kind == sweep for sweep in sweeps for kind in kinds)) if sweeps else ""
 
 
 def rd_panels(content: Content, chart: str) -> list[wr.CustomChart]:
