@@ -259,7 +259,12 @@ def test_ctrl_c_keeps_all_and_says_how_to_continue(
     # So many failures that it waits when the signal comes, however slow this machine is.
     with file_server(tmp_path / "served", cuts=[100], states=[200, *[503] * 7]) as server:
         arguments = ["coco", "--root", str(tmp_path / "coco"), "--mirror", server.url]
-        process = multiprocessing.get_context("fork").Process(target=main, args=(arguments, {2014: release}))
+
+        def run() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
+            main(arguments, {2014: release})
+
+        process = multiprocessing.get_context("fork").Process(target=run)
         process.start()
         deadline = time.monotonic() + 60
         while not (part.exists() and part.stat().st_size == 100) and time.monotonic() < deadline:

@@ -44,7 +44,7 @@ def test_every_sample_once_per_epoch(world: int, sources: dict, tmp_path: Path) 
         assert orders[0] != orders[1]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+@pytest.mark.parametrize("kind", [pytest.param("parquet", marks=pytest.mark.slow), "webdataset"])
 def test_killed_twice_and_resumed_shows_exactly_the_rest(kind: str, sources: dict, tmp_path: Path) -> None:
     """Two ranks with two workers each; a pair of an image and a caption is a sample."""
     data = {**SETTINGS, **sources[kind], "num_workers": 2, "samples_per_epoch": 240}

@@ -88,7 +88,15 @@ class Sweep:
     def start(self) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         with self.told.open("ab") as told:
-            self.runner = subprocess.Popen(self.command, cwd=ROOT, env=environment, stdout=told, stderr=told)
+            self.runner = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env=environment,
+                stdout=told,
+                stderr=told,
+                # Where the tests run in a script's background, the signal is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
         return self.runner
 
     def ended(self, process: subprocess.Popen[bytes]) -> int:
@@ -142,9 +150,8 @@ class Sweep:
         return rates
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(DIGITS, id="digits"), pytest.param(TACO, id="taco", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # five to seven minutes each; tests/test_sweep.py does the same with quick trials
+@pytest.mark.parametrize("case", [pytest.param(DIGITS, id="digits"), pytest.param(TACO, id="taco")])
 def test_an_interrupted_and_killed_sweep_ends_with_every_trial_once(
     case: Case, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
