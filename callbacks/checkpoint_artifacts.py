@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import wandb
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
@@ -92,6 +91,8 @@ def _best(trainer: L.Trainer) -> dict[Path, float | None]:
 def _log(run: Any, identity: Mapping[str, Any], kind: str, files: list[Path], metadata: dict[str, Any]) -> None:
     if run.disabled:
         return
+    import wandb  # it takes a second, and few runs keep checkpoints there
+
     artifact = wandb.Artifact(_UNFIT.sub("_", f"{identity['codec']}-{kind}"), ARTIFACT_TYPE, metadata=metadata)
     for file in files:
         kept = _beside_the_log(run, file) if run.offline else file

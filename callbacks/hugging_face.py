@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor
 from transformers.utils import logging
 
-from lightning_modules.pretrained import PretrainedError, unusable_file
+from lightning_modules.errors import PretrainedError
+from lightning_modules.pretrained import unusable_file
 
 LAYOUT = "config.json, model.safetensors and preprocessor_config.json, as published on the hub"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from callbacks.image_files import ImageFiles
 from callbacks.run_files import png_path
 from lightning_modules.files import write_atomically
-from lightning_modules.step_output import StepOutput
+from lightning_modules.step_output import StepOutput, dataset_of
 
 Colour = tuple[int, int, int]
 
@@ -85,7 +85,7 @@ class LabelMaps(ImageFiles):
         for output in outputs:
             if "segmentation" not in output:
                 continue
-            dataset = output["decoder"].dataset if "decoder" in output else output["dataset"]
+            dataset = dataset_of(output)
             for name, labels in zip(output["name"], output["segmentation"], strict=True):
                 path = label_map_path(run_dir, dataset, name)
                 if places[name] < self.max_images and path not in written:

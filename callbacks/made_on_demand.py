@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from lightning_modules.run_directory import is_first_process
 
 _PROCESS_GROUP = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")

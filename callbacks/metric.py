@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.gather import all_gather_rows
 from callbacks.names import Stage, metric_key
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from lightning_modules.step_output import StepOutput, outputs_of
 
 OnMissing = Literal["raise", "record"]

@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.names import BPP, RD_POINTS
-from callbacks.record import setting_in_words
+from callbacks.record import place_and_variant, setting_in_words
 
 Cell = str | float | None
 
@@ -30,8 +30,7 @@ def point_row(record: Mapping[str, Any], group: str = "") -> dict[str, Cell]:
         `dataset` (with several decoders the data set proper), `group`, `setting` ("λ = 0.01", "bits = 4"), `lambda`
         (None where there is none), and the mean of every figure in its own unit, None where it is not finite.
     """
-    # The first item of a setting is what moves along a curve, the others tell curves apart.
-    variant = [_item(*item) for item in list((record.get("setting") or {}).items())[1:]]
+    variant = [_item(*item) for item in place_and_variant(record)[1].items()]
     figures = {name: _finite(value) for name, value in sorted(record["mean"].items())}
     return {
         "curve": f"{record['codec']} ({', '.join(variant)})" if variant else record["codec"],

@@ -10,7 +10,7 @@ from callbacks.metric import MetricCallback
 from callbacks.metrics.value import NotAvailable
 from callbacks.names import BPP, DECODE_MS, ENCODE_MS, MS_SSIM, PSNR
 from callbacks.per_image import PerImageMetric
-from lightning_modules.step_output import Decoder
+from lightning_modules.step_output import CaptionVariant, Decoder
 
 SCHEMA = 1
 IDENTITY = ("codec", "lambda", "weights", "setting")
@@ -32,18 +32,18 @@ def build_record(
     metrics: list[MetricCallback],
     identity: Mapping[str, Any],
     origin: Mapping[str, Any],
-    decoder: Decoder | None = None,
+    series: Decoder | CaptionVariant | None = None,
 ) -> dict[str, Any]:
     """The record of one dataset as plain values (see `ResultRecord`).
 
     Args:
-        dataset: its name, by which the figures are kept: with several decoders that of the series.
+        dataset: its name, by which the figures are kept; of a series that of the series.
         images: image name -> row without figures.
         metrics: the callbacks that hold the figures.
         identity: from the module's `result_identity`.
         origin: `checkpoint`, `device`, `versions`, `git`, `config`, `created`.
-        decoder: which of several decoders; the record is then one of the data set proper, `setting` gets the
-            decoder's name, and `decoder` its name and realism.
+        series: which of several decoders, or of several captions; the record is then one of the data set proper,
+            and `setting` gets its name.
     """
     mean: dict[str, float] = {}
     not_available: dict[str, str] = {}
@@ -67,10 +67,14 @@ def build_record(
             results[theirs] = [factor * value]
     settled: dict[str, Any] = {"setting": None, **identity}
     place = dataset
-    if decoder is not None:
-        settled["setting"] = {**(settled["setting"] or {}), "decoder": decoder.name}
-        settled["decoder"] = {"name": decoder.name, "realism": decoder.realism}
-        place = f"{decoder.dataset}, decoder {decoder.name}"
+    if series is not None:
+        settled["setting"] = {**(settled["setting"] or {}), **series.setting()}
+    if isinstance(series, Decoder):
+        settled["decoder"] = {"name": series.name, "realism": series.realism}
+        place = f"{series.dataset}, decoder {series.name}"
+    elif series is not None:
+        settled["captions"] = series.name
+        place = f"{series.dataset}, {series.name} captions"
     return plain(
         {
             "schema": SCHEMA,
@@ -78,7 +82,7 @@ def build_record(
             "description": f"{setting_in_words(identity)} on {place}, bits of real files",
             "results": results,
             **settled,
-            "dataset": dataset if decoder is None else decoder.dataset,
+            "dataset": dataset if series is None else series.dataset,
             "mean": mean,
             "not_available": not_available,
             "protocols": protocols,
@@ -88,12 +92,30 @@ def build_record(
     )
 
 
+def place_and_variant(identity: Mapping[str, Any]) -> tuple[tuple[str, Any], dict[str, Any]]:
+    """What moves a result along its curve, and what tells its curve from others of the codec.
+
+    The first is λ where there is one, or else the first item of `setting`, (name, value); the second is the rest of
+    `setting`.
+    """
+    setting = dict(identity.get("setting") or {})
+    if identity["lambda"] is not None or not setting:
+        setting.pop("lambda", None)
+        return ("λ", identity["lambda"]), setting
+    name = next(iter(setting))
+    return (name, setting.pop(name)), setting
+
+
 def setting_in_words(identity: Mapping[str, Any]) -> str:
     """What places a point on its curve: "λ = 0.01", or the first setting of a classical codec, "quality = 75"."""
-    if identity.get("setting"):
-        name, value = next(iter(identity["setting"].items()))
-        return f"{name} = {value}"
-    return f"λ = {identity['lambda']}"
+    (name, value), _ = place_and_variant(identity)
+    return f"{name} = {value}"
+
+
+def series_name(record: Mapping[str, Any]) -> str | None:
+    """Of which series a record is, by name: a decoder, or captions; None where the data set has no series."""
+    name: str | None = record["decoder"]["name"] if "decoder" in record else record.get("captions")
+    return name
 
 
 def to_json(record: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from callbacks.result_table import print_table
 from callbacks.run_files import png_path
 from callbacks.save_config import SaveRunConfig
 from lightning_modules.files import write_atomically
-from lightning_modules.step_output import Decoder, StepOutput, outputs_of
+from lightning_modules.step_output import CaptionVariant, Decoder, StepOutput, outputs_of
 
 
 class Identifiable(Protocol):
@@ -39,8 +39,8 @@ class ResultExistsError(RuntimeError):
 class ResultRecord(L.Callback):
     """Writes `{run_dir}/results/{dataset}.json` at the end of a test, and prints a table of the means.
 
-    Where the steps return outputs of several decoders, each series has a file, `{run_dir}/results/{series}.json`, and
-    each data set one table with a column per decoder.
+    Where the steps return outputs of several decoders, or of several captions, each series has a file,
+    `{run_dir}/results/{series}.json`, and each data set one table with a column per series.
 
     The file reads as one of CompressAI's published result files (`name`, `description`, `results`:
     CompressAI's metric names -> one-element lists, times in seconds, MS-SSIM not in dB), so
@@ -51,7 +51,8 @@ class ResultRecord(L.Callback):
       thousands of multiply-accumulates), `setting` (of codecs without λ): from `pl_module.result_identity()`.
     - `decoder`: `name` and `realism` (0 least error, 1 most), of codecs with several decoders alone; `setting`
       then holds the name too, as `decoder`.
-    - `dataset` (with several decoders the data set proper, not the series); `images`: one row per image, sorted by
+    - `captions`: which captions steered the encoder, where each image was coded with several; so in `setting`, too.
+    - `dataset` (the data set proper, not the series); `images`: one row per image, sorted by
       name, with `name`, `caption`, `label` (where the data has classes), `width`, `height` (pixels), `file_bytes`
       (null where one file holds all images), every figure, `original` (the source file) and `reconstruction` (path
       from this file, or null where none was written).
@@ -83,7 +84,7 @@ class ResultRecord(L.Callback):
     def __init__(self, overwrite: bool = False) -> None:
         self.overwrite = overwrite
         self._rows: list[dict[str, Any]] = []
-        self._decoders: dict[str, Decoder] = {}
+        self._series: dict[str, Decoder | CaptionVariant] = {}
         self._loaded: dict[str, Any] = {}
         self._identity: dict[str, Any] = {}
 
@@ -100,7 +101,7 @@ class ResultRecord(L.Callback):
             ResultExistsError: the run directory holds another model's record and `overwrite` is false.
             ValueError: two metric callbacks report the same figure.
         """
-        self._rows, self._decoders = [], {}
+        self._rows, self._series = [], {}
         names = [callback.name for callback in _metrics(trainer)]
         if again := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"several metric callbacks report {', '.join(sorted(again))}; keep one of each")
@@ -118,15 +119,15 @@ class ResultRecord(L.Callback):
     ) -> None:
         """Note what is known of each image."""
         for output in outputs_of(outputs):
-            if "decoder" in output:
-                self._decoders[output["dataset"]] = output["decoder"]
+            if "series" in output:
+                self._series[output["dataset"]] = output["series"]
             self._rows += _rows(output)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather, write, print."""
         rows = sorted(all_gather_rows(self._rows), key=lambda row: (row["dataset"], row["name"]))
-        decoders = dict(all_gather_rows(list(self._decoders.items())))
-        self._rows, self._decoders = [], {}
+        series = dict(all_gather_rows(list(self._series.items())))
+        self._rows, self._series = [], {}
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         origin = _origin(trainer, pl_module, self._loaded)
@@ -134,14 +135,14 @@ class ResultRecord(L.Callback):
         by_dataset: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         for row in rows:
             by_dataset[row.pop("dataset")].setdefault(row["name"], row)
-        # Decoders stand in the order in which the module names them.
-        for dataset in [*decoders, *(name for name in by_dataset if name not in decoders)]:
-            images, decoder = by_dataset[dataset], decoders.get(dataset)
+        # Series stand in the order in which the module names them.
+        for dataset in [*series, *(name for name in by_dataset if name not in series)]:
+            images, one = by_dataset[dataset], series.get(dataset)
             for name, row in images.items():
                 picture = png_path(Path("reconstructions"), dataset, name)
                 written = (_folder(trainer).parent / picture).is_file()
                 row["reconstruction"] = str(Path("..") / picture) if written else None
-            record = build_record(dataset, images, _metrics(trainer), self._identity, origin, decoder)
+            record = build_record(dataset, images, _metrics(trainer), self._identity, origin, one)
             path = _folder(trainer) / f"{dataset}.json"
             text = to_json(record)
             write_atomically(path, lambda draft, text=text: draft.write_text(text, encoding="utf-8"))  # type: ignore[misc]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from callbacks.record import setting_in_words
+from callbacks.record import series_name, setting_in_words
 
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
@@ -17,10 +17,10 @@ def print_table(records: Sequence[tuple[Mapping[str, Any], Path]]) -> None:
     """Print the means of one data set with their units, and where the records are.
 
     Args:
-        records: a record with its file, or one per decoder of the same bits: then each decoder has a column.
+        records: a record with its file, or one per series: then each has a column.
     """
     first = records[0][0]
-    heads = ["mean"] if len(records) == 1 else [_decoder(record) for record, _ in records]
+    heads = ["mean"] if len(records) == 1 else [series_name(record) or "mean" for record, _ in records]
     view = Table("figure", *heads, "unit")
     for column in view.columns[1:-1]:
         column.justify = "right"
@@ -44,10 +44,6 @@ def print_table(records: Sequence[tuple[Mapping[str, Any], Path]]) -> None:
     console.print(view)
     for _, path in records:
         console.print(str(path), soft_wrap=True)  # in one piece, to be copied
-
-
-def _decoder(record: Mapping[str, Any]) -> str:
-    return record["decoder"]["name"] if "decoder" in record else "mean"
 
 
 def _cell(record: Mapping[str, Any], figure: str) -> str:

@@ -17,7 +17,7 @@ from callbacks.places import Places
 from callbacks.reconstructions import picture_loggers
 from callbacks.run_files import png_path
 from lightning_modules.files import write_atomically
-from lightning_modules.step_output import outputs_of
+from lightning_modules.step_output import dataset_of, outputs_of
 
 Pixels = NDArray[np.uint8]
 """(H, W), or (H, W, 3)."""
@@ -86,7 +86,7 @@ class SampleGrid(L.Callback):
         if min(places.values()) >= self.rows * self.columns:
             return
         for output in outputs_of(outputs):
-            dataset = output["decoder"].dataset if "decoder" in output else output["dataset"]
+            dataset = dataset_of(output)
             sides = {output["dataset"]: output["x_hat"]}
             if originals:
                 sides[f"{dataset}-original"] = output["image"]

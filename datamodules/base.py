@@ -10,12 +10,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
+from datamodules.caption_variants import caption_variants
 from datamodules.decoding import Decode
 from datamodules.errors import DataError, UnreadableImageError, first_of
 from datamodules.sampler import FixedSampler, KeyedSampler, ResumableLoader
 from datamodules.samples import CaptionedDataset, Captions, Sample, collate, image_size
 from datamodules.sharded import ShardedDataModule
 from datamodules.transforms import CentreCrop, Crop, RandomCrop, SmallImages, full_size
+
+TestCaptions = Literal["first", "best", "ablation"]
 
 
 class CaptionedImageDataModule(ShardedDataModule, ABC):
@@ -55,7 +58,8 @@ class CaptionedImageDataModule(ShardedDataModule, ABC):
         decode: Of JPEG files in training: "exact", or "fast": libjpeg's fastest inverse DCT and no smoothing of
             subsampled chroma, for crops that differ at about 43 dB.
         test_captions: "first": each test image comes with its first caption; "best": with its first `best_of`,
-            for the module to take the one that codes best.
+            for the module to take the one that codes best; "ablation": with its first, another image's, the same for
+            all and none, for the module to code it with each (see `caption_variants`).
         best_of: Captions of a test image to choose among, with `test_captions` "best".
 
     Raises:
@@ -85,7 +89,7 @@ class CaptionedImageDataModule(ShardedDataModule, ABC):
         max_unreadable: int | None = None,
         small_images: SmallImages = "drop",
         decode: Decode = "exact",
-        test_captions: Literal["first", "best"] = "first",
+        test_captions: TestCaptions = "first",
         best_of: int = 5,
     ) -> None:
         super().__init__()
@@ -104,7 +108,7 @@ class CaptionedImageDataModule(ShardedDataModule, ABC):
             "on_unreadable": (on_unreadable, ("raise", "skip")),
             "small_images": (small_images, get_args(SmallImages)),
             "decode": (decode, get_args(Decode)),
-            "test_captions": (test_captions, ("first", "best")),
+            "test_captions": (test_captions, get_args(TestCaptions)),
         }
         for name, (choice, choices) in one_of.items():
             if choice not in choices:
@@ -185,7 +189,8 @@ class CaptionedImageDataModule(ShardedDataModule, ABC):
                 samples = self._large_enough(samples, self.test_crop, "test_crop", "drop", "raise")
                 crop = CentreCrop(self.test_crop)
             best_of = self.best_of if self.test_captions == "best" else None
-            self._test = CaptionedDataset(samples, crop, best_of=best_of)
+            variants = caption_variants(samples) if self.test_captions == "ablation" else None
+            self._test = CaptionedDataset(samples, crop, best_of=best_of, variants=variants)
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of this process's share of the training samples.

@@ -24,6 +24,9 @@ class Batch(TypedDict, total=False):
     """B captions."""
     captions: list[list[str]]
     """B lists of one or more captions to choose among, for evaluation that takes the best; `caption` is the first."""
+    caption_variants: dict[str, list[str]]
+    """B captions for each of several ways to caption the same images ("given", "empty"), for evaluation that compares
+    them; `caption` is "given"."""
     label: Tensor
     """int64 (B,): class of each image."""
     segmentation: Tensor

@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
@@ -51,6 +51,8 @@ class Item(TypedDict):
     caption: NotRequired[str]
     captions: NotRequired[list[str]]
     """For evaluation that takes the best of several captions; `caption` is the first of them."""
+    caption_variants: NotRequired[dict[str, str]]
+    """For evaluation that compares captions of several kinds."""
 
 
 def image_size(sample: Sample) -> tuple[int, int]:
@@ -100,6 +102,7 @@ class CaptionedDataset(Dataset[Item]):
         keep_decoded: Keep decoded images in memory, for sets of a few files that are read over and over. They are
             decoded exactly.
         best_of: Give each element up to this many `captions`; None for its one `caption` alone.
+        variants: Other captions, by kind one of each sample; where every sample is one element.
 
     Raises:
         DataError: on reading, where an image is smaller than the crop, where too many in a row are unreadable, or
@@ -117,6 +120,7 @@ class CaptionedDataset(Dataset[Item]):
         decode: Decode = "exact",
         keep_decoded: bool = False,
         best_of: int | None = None,
+        variants: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._decoded: dict[Path, Image.Image] | None = {} if keep_decoded else None
         self.samples = samples
@@ -125,6 +129,7 @@ class CaptionedDataset(Dataset[Item]):
         self.on_unreadable = on_unreadable
         self.decode = decode
         self.best_of = best_of
+        self.variants = variants
         elements = []
         for index, sample in enumerate(samples):
             choices = max(1, len(sample.captions)) if captions == "all" else 1
@@ -158,6 +163,8 @@ class CaptionedDataset(Dataset[Item]):
                 element["caption"] = sample.captions[number]
                 if self.best_of is not None:
                     element["captions"] = list(sample.captions[: self.best_of])
+            if self.variants is not None:
+                element["caption_variants"] = {kind: texts[position] for kind, texts in self.variants.items()}
             return element
         tried = [self.samples[(first + step) % len(self.samples)].name for step in range(step + 1)]
         raise DataError(
@@ -203,6 +210,9 @@ def collate(items: list[Item], dataset: str) -> Batch:
     choices = [item["captions"] for item in items if "captions" in item]
     if len(choices) == len(items):
         batch["captions"] = choices
+    variants = [item["caption_variants"] for item in items if "caption_variants" in item]
+    if variants:
+        batch["caption_variants"] = {kind: [each[kind] for each in variants] for kind in variants[0]}
     return batch
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_modules.codec_module import CodecModule, step_output
 from lightning_modules.coded_files import code_pictures
 from lightning_modules.losses.rate_distortion import bits, bits_per_pixel
-from lightning_modules.step_output import StepOutput
+from lightning_modules.step_output import CaptionVariant, StepOutput
 
 if TYPE_CHECKING:
     from lightning_modules.codecs.codec import CodecOutput
@@ -146,13 +146,21 @@ class CompressionModule(CodecModule):
 
     # -- testing through files --------------------------------------------------------------------------------------
 
-    def test_step(self, batch: Any, batch_idx: int) -> StepOutput:
-        """Compress each image to a file, read the file back and decompress it."""
-        return self._through_files(batch)
+    def test_step(  # type: ignore[override]  # Lightning hands on whatever it is to the callbacks
+        self, batch: Any, batch_idx: int
+    ) -> StepOutput | list[StepOutput]:
+        """Compress each image to a file, read it back and decompress it: once, or with each kind of caption."""
+        if "caption_variants" not in batch:
+            return self._through_files(batch)
+        return [self._captioned(batch, kind, captions) for kind, captions in batch["caption_variants"].items()]
 
-    def predict_step(self, batch: Any, batch_idx: int) -> StepOutput:
+    def predict_step(self, batch: Any, batch_idx: int) -> StepOutput | list[StepOutput]:
         """The same as a test; callbacks then only write pictures."""
-        return self._through_files(batch)
+        return self.test_step(batch, batch_idx)
+
+    def _captioned(self, batch: Any, kind: str, captions: list[str]) -> StepOutput:
+        series = {"dataset": f"{batch['dataset']}-{kind}", "caption": captions}
+        return {**self._through_files({**batch, **series}), "series": CaptionVariant(batch["dataset"], kind)}
 
     def _through_files(self, batch: Any) -> StepOutput:
         if "captions" in batch:

@@ -10,8 +10,8 @@ from torchmetrics import MeanMetric
 
 from callbacks.names import ACCURACY, Stage, metric_key
 from datamodules.batch import Batch
-from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.digit_resnet import describe, digit_resnet18
+from lightning_modules.errors import CheckpointError
 
 
 class ClassifierModule(L.LightningModule):

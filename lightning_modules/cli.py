@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Deprecations inside pinned dependencies, which a user of this program can do nothing about.
@@ -11,10 +12,9 @@ warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated",
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 from lightning_modules.codecs.bitstream import BitstreamError
-from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.commands import VERBS
 from lightning_modules.commands.errors import CommandError
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import CheckpointError, PretrainedError
 
 if TYPE_CHECKING:
     from lightning_modules.experiment import ExperimentCLI
@@ -40,7 +40,7 @@ def main(args: list[str] | None = None) -> ExperimentCLI | None:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in (*TRAINER_COMMANDS, *VERBS):
             raise CommandError(f"{arguments[0]}: no such command; there are {', '.join((*TRAINER_COMMANDS, *VERBS))}")
         if arguments and arguments[0] in VERBS:
-            VERBS[arguments[0]].run(arguments[1:])
+            import_module(f"lightning_modules.commands.{arguments[0]}").main(arguments[1:])
             return None
         # Lightning takes seconds to import, which compressing a photograph need not wait for.
         from lightning_modules.experiment import run_experiment

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 from torch import Tensor
 
-from lightning_modules.codecs.checkpoint import CheckpointError
+from lightning_modules.errors import CheckpointError
 from lightning_modules.step_output import StepOutput, handed_on
 
 if TYPE_CHECKING:

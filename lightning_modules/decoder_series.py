@@ -97,7 +97,7 @@ class DecoderSeriesModule(CodecModule):
     ) -> StepOutput:
         height, width = batch["image"].shape[-2:]
         series = f"{decoder.dataset}-{decoder.name}"
-        return {**step_output(batch, series, x_hat[..., :height, :width], rate, parts), "decoder": decoder}
+        return {**step_output(batch, series, x_hat[..., :height, :width], rate, parts), "series": decoder}
 
     def validation_step(self, batch: Any, batch_idx: int) -> list[StepOutput]:  # type: ignore[override]
         """Likelihood rate, and the pictures of all decoders."""
@@ -145,9 +145,9 @@ class DecoderSeriesModule(CodecModule):
         keys = torch.cat([stored.keys for stored in coded.opened])
         outputs = self._series(batch, code, keys, coded.bits, coded.parts)
         seconds = (clock(self.device) - start) / len(keys)
-        for output in outputs:
+        for output, realism in zip(outputs, self._names().values(), strict=True):
             # g1's picture is what a file is read into; g2 comes on top.
-            more = seconds if output["decoder"].realism else 0.0
+            more = seconds if realism else 0.0
             coded_ = coded._replace(decode_seconds=[each + more for each in coded.decode_seconds])
             output.update(coded_.describe(output))
         return outputs

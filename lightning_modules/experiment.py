@@ -16,10 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from callbacks import NonFiniteLossError, ResultExistsError, SaveRunConfig
 from datamodules.errors import DataError
 from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
-from lightning_modules.codecs.checkpoint import CheckpointError
 from lightning_modules.commands import VERBS
-from lightning_modules.errors import SettingError
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import CheckpointError, PretrainedError, SettingError
 from lightning_modules.run_directory import IfExists, RunDirectoryError, checkpoint_to_measure, prepare
 from lightning_modules.wandb_environment import settle_wandb
 
@@ -29,7 +27,7 @@ set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 _DESCRIPTION = (
     "Train, measure and use learned image codecs. Besides the subcommands below, which take -c CONFIG: "
-    + "; ".join(f"'{name}' {verb.summary}" for name, verb in VERBS.items())
+    + "; ".join(f"'{name}' {what}" for name, what in VERBS.items())
     + ". Flags go after configs: the last value wins."
 )
 
@@ -63,7 +61,7 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle run directory and checkpoint before anything expensive is built."""
         config = self.config[self.subcommand]
-        settle_wandb(self.subcommand, config["trainer"])
+        settle_wandb(str(self.subcommand), config["trainer"])
         run_dir = Path(config["run_dir"])
         callbacks = config["trainer"]["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.pretrained import PretrainedError, unusable_file
+from lightning_modules.errors import PretrainedError
+from lightning_modules.pretrained import unusable_file
 
 _PREFIX = "network."
 

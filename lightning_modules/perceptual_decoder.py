@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.codecs.checkpoint import CheckpointError, load_codec
+from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.conditional_codec import NOISE, ConditionalCodec, PerceptualDecoder, Start
 from lightning_modules.codecs.keyed_noise import keyed_normal
 from lightning_modules.conditional import check_trade_off
 from lightning_modules.critics.base import Critic, CriticBatch
 from lightning_modules.critics.wasserstein import WassersteinCritic
 from lightning_modules.decoder_series import DecoderSeriesModule
+from lightning_modules.errors import CheckpointError
 from lightning_modules.named_gradients import refuse_loss_scaling, step_on
 from lightning_modules.optimizers import OptimizerName, optimizer_of, step_decay
 

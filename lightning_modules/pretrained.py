@@ -4,9 +4,7 @@ from pathlib import Path
 
 import torch
 
-
-class PretrainedError(RuntimeError):
-    """Pretrained weights are missing, could not be downloaded, or do not fit their network."""
+from lightning_modules.errors import PretrainedError
 
 
 def download_failed(part: str, file_name: str, setting: str, cause: Exception) -> PretrainedError:

@@ -12,8 +12,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from callbacks.names import MIOU, Stage, metric_key
 from datamodules.batch import Batch
 from datamodules.street_classes import NO_CLASS, TABLES
-from lightning_modules.codecs.checkpoint import CheckpointError
-from lightning_modules.errors import SettingError
+from lightning_modules.errors import CheckpointError, SettingError
 from lightning_modules.segmentation_augmentation import random_colours, random_windows
 from lightning_modules.segmentation_network import StreetUNet, describe
 

@@ -17,6 +17,23 @@ class Decoder(NamedTuple):
     realism: float
     """Share a of the perceptual decoder in (1 - a) g1 + a g2: 0 is least error, 1 is most realism."""
 
+    def setting(self) -> dict[str, Any]:
+        """What its results have in `setting`."""
+        return {"decoder": self.name}
+
+
+class CaptionVariant(NamedTuple):
+    """Which captions steered the encoder, where each image was coded with several."""
+
+    dataset: str
+    """The data set proper, "kodak"."""
+    name: str
+    """Which captions, a key of `Batch.caption_variants`: "given", "empty"."""
+
+    def setting(self) -> dict[str, Any]:
+        """What its results have in `setting`."""
+        return {"captions": f"{self.name} captions"}
+
 
 class StepOutput(TypedDict):
     """Result of coding one batch.
@@ -24,12 +41,13 @@ class StepOutput(TypedDict):
     In `test` and `predict` every figure comes from a real file that was written and read back; in `validate` (and
     during `fit`) `bits` is the likelihood estimate and the file and timing fields are absent.
 
-    A step may return a list of them, one per decoder of the same bits (see `outputs_of`).
+    A step may return a list of them, one per decoder of the same bits or per variant of the captions (see
+    `outputs_of`).
     """
 
     dataset: str
-    """The data set, or the series "{dataset}-{decoder}" where there are several decoders: whatever is logged, written
-    or averaged is told apart by it."""
+    """The data set, or the series "{dataset}-{decoder}" where there are several decoders ("{dataset}-{captions}" with
+    several captions): whatever is logged, written or averaged is told apart by it."""
     name: list[str]
     image: Tensor
     """float32 (B, C, H, W) in [0, 1], C = 3 or 1: the original. Decoders of one batch share the tensor, so that what
@@ -42,8 +60,8 @@ class StepOutput(TypedDict):
     that all images share, each has an equal part, which need not be whole."""
     likelihood_bits: dict[str, Tensor]
     """-log2 likelihood per latent ("y", "z"; "code", "label"), each float64 (B,)."""
-    decoder: NotRequired[Decoder]
-    """Of codecs with several decoders."""
+    series: NotRequired[Decoder | CaptionVariant]
+    """Which of several outputs of one batch this is."""
     caption: NotRequired[list[str]]
     label: NotRequired[Tensor]
     """int64 (B,): class of each image."""
@@ -65,7 +83,7 @@ class StepOutput(TypedDict):
 
 
 def outputs_of(outputs: Any) -> list[StepOutput]:
-    """What a step returned, as a list: one output, or one per decoder.
+    """What a step returned, as a list: one output, or one per series.
 
     Outputs without images are left out: a decoder need not have something to do in every batch.
 
@@ -93,3 +111,8 @@ def outputs_of(outputs: Any) -> list[StepOutput]:
 def handed_on(batch: Mapping[str, Any]) -> dict[str, Any]:
     """What a step's output takes over from its batch as it is: caption, label, segmentation and path, if present."""
     return {key: batch[key] for key in ("caption", "label", "segmentation", "path") if key in batch}
+
+
+def dataset_of(output: StepOutput) -> str:
+    """The data set proper of an output, whatever series it is of."""
+    return output["series"].dataset if "series" in output else output["dataset"]

@@ -18,6 +18,10 @@ from lightning_modules.losses.joint_image_text import JointImageTextLoss, JointL
 from lightning_modules.losses.perceptual import LpipsLoss, LpipsPart
 from lightning_modules.losses.rate_distortion import squared_error_255
 
+PAPER_K_P = 3.5
+PAPER_K_J = 0.0025
+"""The paper's weights of LPIPS and of the joint loss (section 4.1)."""
+
 
 class ElicModule(CompressionModule):
     """ELIC, optimised for rate + λ·255²·MSE: TACO's backbone without text (paper section 3.1).
@@ -66,10 +70,15 @@ class ElicModule(CompressionModule):
 class TacoModule(CompressionModule):
     """TACO: ELIC with a text adapter, optimised for eq. 6, rate + λ·255²·MSE + k_p·LPIPS + k_j·L_j.
 
+    Result records name, beside λ, what is not as in the paper, so that its ablations (section 4.4) become curves of
+    their own.
+
     Args:
         lmbda: λ, weight of the distortion 255²·MSE against the rate in bits per pixel.
         k_p: Weight of LPIPS; 0 builds no LPIPS network.
         k_j: Weight of the joint image-text loss; 0 builds no image tower.
+        adapter: Whether the encoder reads the caption. Without it the codec is ELIC, trained with the same loss
+            (Fig. 10), and compressing takes no caption.
         N: Channels inside the transforms.
         M: Channels of the latent.
         slices: Channels per slice of the latent, adding up to M; null splits M in the paper's proportions.
@@ -83,13 +92,14 @@ class TacoModule(CompressionModule):
         decay: Factor at each milestone.
     """
 
-    codec: TacoCodec
+    codec: ElicCodec
 
     def __init__(
         self,
         lmbda: float = 0.0016,
-        k_p: float = 3.5,
-        k_j: float = 0.0025,
+        k_p: float = PAPER_K_P,
+        k_j: float = PAPER_K_J,
+        adapter: bool = True,
         N: int = 192,
         M: int = 320,
         slices: list[int] | None = None,
@@ -107,7 +117,11 @@ class TacoModule(CompressionModule):
         self.beta = joint.beta
         model, tokenizer = load_clip(replace(clip))
         self.text_encoder = ClipTextEncoder(model.text_model, tokenizer, clip.max_tokens)
-        self.codec = TacoCodec(N, M, slices, context_hidden, self.text_encoder.width)
+        self.adapter = adapter
+        if adapter:
+            self.codec = TacoCodec(N, M, slices, context_hidden, self.text_encoder.width)
+        else:
+            self.codec = ElicCodec(N, M, slices, context_hidden)
         self.frozen_losses = nn.ModuleDict()
         if k_p:
             self.frozen_losses["lpips"] = LpipsLoss(replace(lpips))
@@ -138,11 +152,19 @@ class TacoModule(CompressionModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep text encoder and tokeniser in the checkpoint: compressing then needs no other file."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["text_encoder"] = self.text_encoder.config()
+        if self.adapter:
+            checkpoint["text_encoder"] = self.text_encoder.config()
 
     def result_identity(self) -> dict[str, Any]:
-        """As for every codec, with the text encoder counted as a part."""
+        """As for every codec, with the text encoder counted as a part, and what is not as in the paper."""
         identity = super().result_identity()
+        paper = {"k_p": PAPER_K_P, "k_j": PAPER_K_J}
+        other = {name: getattr(self, name) for name in paper if getattr(self, name) != paper[name]}
+        if not self.adapter:
+            other["loss"] = "TACO's loss"  # which is what tells it from ELIC of ElicModule
+        identity["setting"] = other or None
+        if not self.adapter:
+            return identity
         identity["parameters"]["text_encoder"] = sum(p.numel() for p in self.text_encoder.parameters())
         macs = macs_by_part({"text_encoder": self.text_encoder}, lambda: self.text_encoder([""]))
         # The caption costs the same whatever the picture's size; here it is spread over 256x256 pixels.

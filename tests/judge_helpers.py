@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 
 Load = Callable[[Path, str], Any]
 

@@ -21,7 +21,7 @@ from callbacks.metrics.captions import bleu_4, cider_d
 from callbacks.metrics.spice import PARSER, spice, spice_program
 from callbacks.metrics.value import NotAvailable
 from datamodules.captions import read_captions
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from tests import captioner_models
 from tests.callback_helpers import TinyCodec, TinyImages, images_of, loader, record, run_test
 from tests.captioner_models import files

@@ -6,7 +6,7 @@ from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from callbacks.captioners import CaptionError, CaptionFile, HuggingFaceCaptioner
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from tests import captioner_models
 from tests.captioner_models import files
 

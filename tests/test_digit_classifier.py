@@ -23,8 +23,8 @@ from datamodules.batch import Batch
 from lightning_modules.classifier import ClassifierModule
 from lightning_modules.cli import main
 from lightning_modules.digit_resnet import digit_resnet18, load_classifier
+from lightning_modules.errors import PretrainedError
 from lightning_modules.judge_checkpoint import weights_digest
-from lightning_modules.pretrained import PretrainedError
 from lightning_modules.step_output import StepOutput
 from tests.conftest import ROOT, quiet_trainer
 from tests.judge_helpers import check_problems_of_files, problem

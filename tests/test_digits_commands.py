@@ -11,7 +11,7 @@ from PIL import Image
 from callbacks import Bits, Bpp, Mse, ResultRecord
 from callbacks.made_on_demand import make_checkpoint
 from lightning_modules.cli import main
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from tests.conftest import ROOT, quiet_trainer
 from tests.digit_helpers import WIDTH, digits_data, fit, small_two_stage
 

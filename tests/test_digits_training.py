@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from lightning_modules.codecs.batch_norm import SharedBatchNorm2d
-from lightning_modules.codecs.checkpoint import CheckpointError, load_codec
+from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.conditional import ConditionalModule
+from lightning_modules.errors import CheckpointError
 from lightning_modules.joint import JointModule
 from lightning_modules.losses.adversarial import gradient_penalty, wasserstein_gap
 from lightning_modules.perceptual_decoder import AdversarialTraining, PerceptualDecoderModule

@@ -23,7 +23,7 @@ from callbacks.metrics.frechet import frechet_distance
 from callbacks.metrics.kernel_distance import kernel_distance
 from callbacks.names import feature_figure
 from callbacks.result_record import ResultRecord
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from tests.callback_helpers import TinyCodec, TinyImages, collate, loader, record, run_test, trainer
 
 

@@ -16,7 +16,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, 
 from callbacks.extractors import ClipVision, FeatureExtractor, Inception, RandomFeatures
 from callbacks.extractors.inception import FILE_NAME
 from callbacks.metrics.frechet import frechet_distance
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 
 CPU = torch.device("cpu")
 

@@ -9,10 +9,10 @@ from transformers import CLIPModel
 
 from lightning_modules.codecs.clip import ClipPart, load_clip
 from lightning_modules.codecs.text_encoder import ClipTextEncoder
+from lightning_modules.errors import PretrainedError
 from lightning_modules.losses.joint_image_text import AUTHORS_TEMPERATURE, JointImageTextLoss, JointLossPart
 from lightning_modules.losses.perceptual import LpipsLoss, LpipsPart
 from lightning_modules.losses.rate_distortion import bits_per_pixel, squared_error_255
-from lightning_modules.pretrained import PretrainedError
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from callbacks.extractors import LpipsBackbone
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 
 
 def test_features_are_means_of_the_layers_that_lpips_compares(alexnet: str) -> None:

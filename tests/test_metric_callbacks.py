@@ -17,7 +17,7 @@ import callbacks.save_config
 from callbacks.metrics.psnr import psnr
 from callbacks.metrics.value import NotAvailable, Value
 from callbacks.names import metric_key
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from lightning_modules.step_output import StepOutput
 from tests.callback_helpers import SIDE, TinyCodec, TinyImages, images_of, loader, record, run_test, trainer
 

@@ -25,8 +25,8 @@ from callbacks.metrics.ms_ssim import ms_ssim
 from callbacks.metrics.mse import mse
 from callbacks.metrics.psnr import psnr
 from callbacks.metrics.value import NotAvailable
+from lightning_modules.errors import PretrainedError
 from lightning_modules.losses.lpips_network import backbone_name, load_lpips
-from lightning_modules.pretrained import PretrainedError
 
 DATA_ROOT = os.environ.get("DATA_ROOT")
 needs_data = pytest.mark.skipif(DATA_ROOT is None, reason="DATA_ROOT is not set")

@@ -14,7 +14,7 @@ from callbacks.captioners import CaptionError, OfaCaptioner
 from callbacks.captioners.ofa import is_ofa
 from callbacks.captioners.ofa.loading import load_ofa
 from callbacks.captioners.ofa.words import Words
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from tests import captioner_models, ofa_helpers
 
 CPU = torch.device("cpu")

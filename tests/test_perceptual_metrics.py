@@ -15,7 +15,7 @@ from callbacks.metrics.pieapp import load_pieapp, pieapp_score
 from callbacks.metrics.value import NotAvailable
 from callbacks.perceptual import Dists, PieApp
 from callbacks.result_record import ResultRecord
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from tests.callback_helpers import TinyCodec, loader, record, run_test
 
 SETTING = "trainer.callbacks: callbacks.{}.init_args"

@@ -21,8 +21,7 @@ from datamodules.street_classes import NO_CLASS, TABLES
 from datamodules.street_scenes import StreetScenesDataModule
 from lightning_modules.cli import main
 from lightning_modules.codecs.keyed_noise import keyed_uniform
-from lightning_modules.errors import SettingError
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError, SettingError
 from lightning_modules.segmentation import SegmentationModule, balanced_cross_entropy
 from lightning_modules.segmentation_augmentation import random_colours, random_windows
 from lightning_modules.segmentation_network import StreetUNet, load_segmenter

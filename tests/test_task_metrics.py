@@ -31,7 +31,7 @@ from callbacks.result_record import ResultRecord
 from callbacks.segmenters import HuggingFaceSegmenter
 from callbacks.tasks import Accuracy, MeanIou
 from datamodules.batch import Batch
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 from lightning_modules.step_output import StepOutput
 from tests.callback_helpers import TinyCodec, TinyImages, collate, loader, record, run_test
 from tests.test_bad_pixels import BrokenCodec, output_of

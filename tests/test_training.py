@@ -18,7 +18,8 @@ from callbacks import LastCheckpoint, NonFiniteLossError, StopOnNonFiniteLoss
 from datamodules import SampleDataModule
 from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
 from lightning_modules.cli import main
-from lightning_modules.codecs.checkpoint import CheckpointError, load_codec
+from lightning_modules.codecs.checkpoint import load_codec
+from lightning_modules.errors import CheckpointError
 from lightning_modules.losses.perceptual import LpipsPart
 from tests.conftest import OFFLINE, QUICK, ROOT, quiet_trainer, small_taco
 

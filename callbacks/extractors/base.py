@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.metrics.precision import full_float32
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 
 
 class FeatureExtractor(ABC):

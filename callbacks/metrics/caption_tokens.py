@@ -1,8 +1,9 @@
 """Tokens of captions as the COCO evaluation has them, without its Java program."""
 
+import functools
 import re
+from typing import Any
 
-from nltk.tokenize import TreebankWordTokenizer
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
 PROTOCOL = (
@@ -50,7 +51,13 @@ _LONE_SYMBOL = re.compile(r"([~^=|\\©®™°•·×]|(?<!\*)\*(?!\*)|/(?!\S)|(?
 _EDGE_HYPHEN = re.compile(r"(?<!\S)-+(?=[^\W\d])|(?<=\w)-+(?!\S)|-{2,}")
 _FULL_STOP = re.compile(r"([^\s.,:;!?\"()\[\]{}]+(?:\.[^\s.,:;!?\"'()\[\]{}]+)*)\.(?=[\s\"'()\[\]{}!?]|$)(\s*\d)?")
 _LEADING_QUOTE = re.compile(r"^'(?!(?:s|m|d|t|re|ve|ll|n|em|til|cause)$)(?=[^\W\d])", re.IGNORECASE)
-_TREEBANK = TreebankWordTokenizer()
+
+
+@functools.cache
+def _treebank() -> Any:
+    from nltk.tokenize import TreebankWordTokenizer  # it takes a second, and few runs compare captions
+
+    return TreebankWordTokenizer()
 
 
 def tokenise(caption: str) -> str:
@@ -86,7 +93,7 @@ def _tokens(text: str) -> list[str]:
     text = _LONE_SYMBOL.sub(r" \1 ", _EDGE_HYPHEN.sub(" -- ", text))
     # nltk takes a text for one sentence and cuts its last period off whatever the word. Here every period is judged
     # first, and one of our own is put at the end for nltk to cut off.
-    raw = _TREEBANK.tokenize(_FULL_STOP.sub(_without_full_stop, text) + " .")
+    raw = _treebank().tokenize(_FULL_STOP.sub(_without_full_stop, text) + " .")
     tokens: list[str] = []
     for token in raw:
         if token == "'" and tokens and tokens[-1].lower() == "'n":

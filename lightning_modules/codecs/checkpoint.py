@@ -13,12 +13,9 @@ from lightning_modules.codecs.digits import DigitCodec
 from lightning_modules.codecs.elic import ElicCodec
 from lightning_modules.codecs.taco import TacoCodec
 from lightning_modules.codecs.text_encoder import ClipTextEncoder
+from lightning_modules.errors import CheckpointError
 
 _CODECS: dict[str, type[Codec]] = {c.name: c for c in (ElicCodec, TacoCodec, DigitCodec, ConditionalHyperprior)}
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint is missing, unreadable, or of another kind."""
 
 
 class LoadedCodec(NamedTuple):

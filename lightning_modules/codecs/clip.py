@@ -10,7 +10,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from lightning_modules.pretrained import PretrainedError
+from lightning_modules.errors import PretrainedError
 
 HUB_ID = "openai/clip-vit-base-patch32"
 """The CLIP of the paper (appendix A)."""

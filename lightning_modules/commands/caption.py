@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_modules.commands.batch import choose_device
 from lightning_modules.commands.errors import CommandError
 from lightning_modules.commands.partial_captions import PartialCaptions
+from lightning_modules.errors import PretrainedError
 from lightning_modules.files import write_atomically
-from lightning_modules.pretrained import PretrainedError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

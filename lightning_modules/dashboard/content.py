@@ -8,6 +8,7 @@ from pathlib import Path
 
 from callbacks.names import BPP, Stage, metric_key
 from callbacks.rd_points import Cell, point_row
+from callbacks.record import series_name
 from lightning_modules.reports.curves import figures_of, load_curves
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.model import Curve, Figure, Point
@@ -37,13 +38,13 @@ class Content:
         return figures_of(curve for curve in self.curves if curve.dataset == dataset)
 
     def series(self, dataset: str) -> tuple[str, ...]:
-        """Names of a data set in logged keys: its own, or one for each decoder."""
+        """Names of a data set in logged keys: its own, or one for each series of it."""
         records = [p.record for c in self.curves if c.dataset == dataset for p in c.points if p.record is not None]
-        decoders = [record["decoder"]["name"] if "decoder" in record else None for record in records]
-        return tuple(dataset if name is None else f"{dataset}-{name}" for name in dict.fromkeys(decoders))
+        names = dict.fromkeys(series_name(record) for record in records)
+        return tuple(dataset if name is None else f"{dataset}-{name}" for name in names)
 
     def keys(self, dataset: str, figure: str, stage: Stage = "test") -> list[str]:
-        """Logged names of a figure on a data set, of all decoders."""
+        """Logged names of a figure on a data set, of all its series."""
         return [metric_key(stage, series, figure) for series in self.series(dataset)]
 
     def validated(self, figure: str) -> list[str]:

@@ -19,7 +19,7 @@ from lightning_modules.dashboard.panels import (
     short_id,
     title_of,
 )
-from lightning_modules.dashboard.text import markdown
+from lightning_modules.reports.markdown import table_markdown
 from lightning_modules.reports.table import Table
 from lightning_modules.reports.tables import points_table
 from lightning_modules.run_directory import CONFIG
@@ -72,9 +72,9 @@ def report(
         *_grid("Curves", rd_panels(content, chart), sweeps, columns=2),
         wr.H2(text="BD values"),
         wr.P(text=ABOUT_BD),
-        *_tables([markdown(table) for table in content.bd_tables()]),
+        *_tables([table_markdown(table) for table in content.bd_tables()]),
         wr.H2(text="Every point"),
-        *_tables([markdown(_points(content, dataset)) for dataset in content.datasets]),
+        *_tables([table_markdown(_points(content, dataset)) for dataset in content.datasets]),
         wr.H2(text="Reconstructions"),
         *_grid("Reconstructions", reconstruction_panels(content), sweeps, columns=1),
         wr.H2(text="Training"),

@@ -25,7 +25,7 @@ from callbacks.names import (
     train_key,
 )
 from lightning_modules.dashboard.content import Content
-from lightning_modules.dashboard.text import markdown
+from lightning_modules.reports.markdown import table_markdown
 from lightning_modules.reports.model import Figure
 
 NAME = "Rate-distortion"
@@ -98,7 +98,7 @@ def rd_panels(content: Content, chart: str) -> list[wr.CustomChart]:
 def bd_panels(content: Content) -> list[wr.MarkdownPanel]:
     """The BD tables, or why there are none."""
     tables = content.bd_tables()
-    return [wr.MarkdownPanel(markdown=markdown(table)) for table in tables] or [
+    return [wr.MarkdownPanel(markdown=table_markdown(table)) for table in tables] or [
         _note("No BD values: they need two curves on one data set." if content.curves else NOTHING_YET)
     ]
 

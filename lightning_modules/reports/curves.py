@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from callbacks.record import place_and_variant
 from lightning_modules.reports.comparable import notes_on, sizes
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.figures import figures_of, is_cost
@@ -49,12 +50,12 @@ def load_curves(paths: Sequence[Path], dataset: str | None = None) -> list[Curve
 def build_curves(points: Mapping[str, Iterable[Point]]) -> list[Curve]:
     """Group points into curves of one codec on one dataset, by rising rate.
 
-    Records of one codec make one curve per dataset. The first item of `setting` places a point on its curve; where
-    it is another item (a quality, a target rate) or the others differ (4:2:0 and 4:4:4), they are different codecs
-    and get different names. The same record twice counts once. Two runs of the same setting with other weights or
-    figures cannot share a curve: then each argument makes curves of its own, named after it (without the folders that
-    all of them begin with). Each of CompressAI's files is a curve of its own; where names
-    clash, the file's name is added.
+    Records of one codec make one curve per dataset. λ places a point on its curve, or else the first item of
+    `setting`; where it is another item (a quality, a target rate) or the others differ (4:2:0 and 4:4:4), they are
+    different codecs and get different names. The same record twice counts once. Two runs of the same setting with
+    other weights or figures cannot share a curve: then each argument makes curves of its own, named after it (without
+    the folders that all of them begin with). Each of CompressAI's files is a curve of its own; where names clash, the
+    file's name is added.
 
     Args:
         points: Origin, as the user gave it (a file or a folder) -> points that were found there.
@@ -157,14 +158,11 @@ def _setting(point: Point) -> str:
 
 
 def _variant(point: Point) -> dict[str, Any]:
-    """What of a setting names a variant of a codec: all but the value of the first item."""
+    """What of a setting names a variant of a codec: all but the value that places the point."""
     assert point.record is not None
-    setting = point.record.get("setting")
-    if not setting:
-        return {}
+    (name, _), variant = place_and_variant(point.record)
     # One quality for all images and one rate for all images are two ways to a point: not one curve.
-    first, *others = setting.items()
-    return {"by": first[0], **dict(others)}
+    return {"by": name, **variant}
 
 
 def _names(variants: Sequence[Mapping[str, Any]]) -> list[str]:

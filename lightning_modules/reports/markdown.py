@@ -1,4 +1,4 @@
-"""The page of a reproduction report as GitHub reads it."""
+"""Tables as Markdown, and the page of a reproduction report as GitHub reads it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ FORMATS = {".csv": "CSV", ".tex": "LaTeX"}
 
 
 def table_text(table: Table, files: Sequence[str]) -> list[str]:
-    """Lines of a table: caption with links to its files, rows, the reasons of missing numbers, notes."""
+    """Lines of a table that is also kept in files: its caption has links to them."""
     links = ", ".join(f"[{FORMATS[PurePosixPath(file).suffix]}]({file})" for file in files)
+    return [*table_lines(table, f"{table.caption} ({links})"), ""]
+
+
+def table_markdown(table: Table) -> str:
+    """A table by itself."""
+    return "\n".join(table_lines(table, f"**{table.caption}**"))
+
+
+def table_lines(table: Table, caption: str) -> list[str]:
+    """Lines of a table: caption, rows, the reasons of missing numbers, notes."""
     reasons: dict[str, int] = {}
-    lines = [f"{table.caption} ({links})", "", _row(table.header)]
+    lines = [caption, "", _row(table.header)]
     lines.append("|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|")
     for row in table.rows:
         cells = []
@@ -25,9 +35,8 @@ def table_text(table: Table, files: Sequence[str]) -> list[str]:
             mark = f" [{reasons.setdefault(cell.reason, len(reasons) + 1)}]" if isinstance(cell, Missing) else ""
             cells.append(shown(cell, column) + mark)
         lines.append(_row(cells))
-    lines.append("")
     notes = (*(f"[{number}] {reason}" for reason, number in reasons.items()), *table.notes)
-    return [*lines, *(f"- {note}" for note in notes), ""] if notes else lines
+    return [*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]
 
 
 def section_text(
