@@ -1,5 +1,7 @@
 """Real data where it is, a small trained codec, and the command line as tests use it."""
 
+import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from filelock import FileLock
+from lightning.pytorch.strategies import DDPStrategy
 
 from datamodules import SampleDataModule
 from lightning_modules.codecs.clip import ClipPart
@@ -25,6 +29,9 @@ OFFLINE = [
     *("-c", "configs/trainer/cpu.yaml", "-c", "configs/logger/csv.yaml"),
 ]
 """Overlays that make configs/taco.yaml run without network and data."""
+
+# Processes of `two_processes` are forks of one that has imported this, instead of importing it each.
+multiprocessing.set_forkserver_preload([__name__])
 
 QUICK = [*("--data.crop_size", "64", "--data.num_workers", "0", "--trainer.log_every_n_steps", "1")]
 
@@ -86,18 +93,31 @@ class LossRecorder(L.Callback):
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
+def two_processes() -> DDPStrategy:
+    """DDP over gloo in two processes that start at once, for a trainer with `devices=2`."""
+    return DDPStrategy(process_group_backend="gloo", start_method="forkserver")
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TacoModule, list[float], Path]:
-    """The small TACO after 300 steps on the embedded photographs, its losses, and its checkpoint."""
-    folder = tmp_path_factory.mktemp("trained")
-    recorder = LossRecorder()
+def trained(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[TacoModule, list[float], Path]:
+    """The small TACO after 300 steps on the embedded photographs, its losses, and its checkpoint.
+
+    Whichever of several pytest processes needs it first trains it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "trained"
+    checkpoint, losses = folder / "last.ckpt", folder / "losses.json"
     module = small_taco(learning_rate=1e-3)
-    data = SampleDataModule(crops_per_image=1000, batch_size=2, crop_size=64, num_workers=0)
-    trainer = quiet_trainer(folder, max_steps=300, limit_val_batches=0, callbacks=[recorder])
-    trainer.fit(module, datamodule=data)
-    checkpoint = folder / "last.ckpt"
-    trainer.save_checkpoint(checkpoint, weights_only=False)
-    return module.eval(), recorder.losses, checkpoint
+    with FileLock(f"{folder}.lock"):
+        if not losses.exists():
+            recorder = LossRecorder()
+            data = SampleDataModule(crops_per_image=1000, batch_size=2, crop_size=64, num_workers=0)
+            trainer = quiet_trainer(folder, max_steps=300, limit_val_batches=0, callbacks=[recorder])
+            trainer.fit(small_taco(learning_rate=1e-3), datamodule=data)
+            trainer.save_checkpoint(checkpoint, weights_only=False)
+            losses.write_text(json.dumps(recorder.losses))
+    module.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+    return module.eval(), json.loads(losses.read_text()), checkpoint
 
 
 def run_cli(*args: str, cwd: Path = ROOT, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:

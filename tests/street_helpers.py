@@ -40,7 +40,7 @@ def small_hyperprior(classes: int = CLASSES, fitted: bool = True, **overrides: A
 def fitted_prior(classes: int) -> dict[str, Tensor]:
     """What a label prior has learned of `random_maps`; fitting takes seconds."""
     prior = LabelMapPrior(classes)
-    prior.fit(random_maps(20, 64, 96, seed=1), 8)
+    prior.fit(random_maps(5, 64, 96, seed=1), 8)
     return prior.state_dict()
 
 

@@ -16,7 +16,7 @@ from skimage import data as photographs
 from lightning_modules.classical import CODECS, Avif, Jpeg, JpegXl
 from lightning_modules.commands.anchors import CodecName, build_parser, main
 from lightning_modules.commands.errors import CommandError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, two_processes
 
 NAMES = ("astronaut.png", "cat.png")
 
@@ -298,7 +298,7 @@ class TestConfig:
         from datamodules import CaptionedFolderDataModule
         from lightning_modules.classical import ChosenSetting, ClassicalModule
 
-        for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
+        for devices, strategy in ((1, "auto"), (2, two_processes())):
             codec = Avif(speed=10)
             trainer = L.Trainer(
                 default_root_dir=tmp_path / str(devices),

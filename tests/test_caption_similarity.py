@@ -25,6 +25,7 @@ from lightning_modules.errors import PretrainedError
 from tests import captioner_models
 from tests.callback_helpers import TinyCodec, TinyImages, images_of, loader, record, run_test
 from tests.captioner_models import files
+from tests.conftest import two_processes
 
 SAID = {
     "im0.jpg": ("A dog runs on the green grass.", "a dog runs on green grass"),
@@ -273,7 +274,7 @@ class TestCallback:
 
     def test_two_processes_give_the_result_of_one(self, tmp_path):
         """5 images on 2 processes: the sampler repeats one, which must not count twice."""
-        for run, options in (("one", {}), ("two", {"strategy": "ddp_spawn", "devices": 2})):
+        for run, options in (("one", {}), ("two", {"strategy": two_processes(), "devices": 2})):
             metrics = [CaptionSimilarity(files(tmp_path, SAID)), ResultRecord()]
             run_test(tmp_path / run, *metrics, **options)
         one, two = record(tmp_path / "one"), record(tmp_path / "two")

@@ -26,7 +26,7 @@ from lightning_modules.digit_resnet import digit_resnet18, load_classifier
 from lightning_modules.errors import PretrainedError
 from lightning_modules.judge_checkpoint import weights_digest
 from lightning_modules.step_output import StepOutput
-from tests.conftest import ROOT, quiet_trainer
+from tests.conftest import ROOT, quiet_trainer, two_processes
 from tests.judge_helpers import check_problems_of_files, problem
 from tests.test_configs import parse
 
@@ -100,7 +100,7 @@ class TestTraining:
 
     def test_two_processes_measure_what_one_does(self, trained: Trained, tmp_path: Path) -> None:
         results = []
-        for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
+        for devices, strategy in ((1, "auto"), (2, two_processes())):
             trainer = quiet_trainer(tmp_path, devices=devices, strategy=strategy)
             results += trainer.test(trained.module, DigitsDataModule(batch_size=100), verbose=False)
         assert results[0] == pytest.approx(results[1], rel=1e-6)

@@ -25,6 +25,7 @@ from callbacks.names import feature_figure
 from callbacks.result_record import ResultRecord
 from lightning_modules.errors import PretrainedError
 from tests.callback_helpers import TinyCodec, TinyImages, collate, loader, record, run_test, trainer
+from tests.conftest import two_processes
 
 
 class Counted(RandomFeatures):
@@ -352,7 +353,7 @@ def test_two_processes_give_the_result_of_one(tmp_path):
 
     run_test(tmp_path / "one", *metrics(), data=loader(9, classes=2))
     two = [*metrics(), UnevenBuffers(tmp_path)]
-    run_test(tmp_path / "two", *two, data=loader(9, classes=2), strategy="ddp_spawn", devices=2)
+    run_test(tmp_path / "two", *two, data=loader(9, classes=2), strategy=two_processes(), devices=2)
     one, two = record(tmp_path / "one"), record(tmp_path / "two")
     assert {"fid_random", "kid_random", "cmmd_random", "confid_random", "confid_floor_random"} < one["mean"].keys()
     assert one["mean"].keys() > {"fid_patch16_random"}

@@ -20,6 +20,7 @@ from callbacks.names import metric_key
 from lightning_modules.errors import PretrainedError
 from lightning_modules.step_output import StepOutput
 from tests.callback_helpers import SIDE, TinyCodec, TinyImages, images_of, loader, record, run_test, trainer
+from tests.conftest import two_processes
 
 
 class TestNames:
@@ -189,7 +190,7 @@ def test_two_processes_give_the_result_of_one(tmp_path):
         return [cb.Psnr(), cb.Bpp(), cb.Reconstructions(max_images=3, panel_images=0), cb.ResultRecord()]
 
     run_test(tmp_path / "one", *metrics())
-    run_test(tmp_path / "two", *metrics(), strategy="ddp_spawn", devices=2, logger=CSVLogger(tmp_path / "log"))
+    run_test(tmp_path / "two", *metrics(), strategy=two_processes(), devices=2, logger=CSVLogger(tmp_path / "log"))
     one, two = record(tmp_path / "one"), record(tmp_path / "two")
     assert len(two["images"]) == 5
     for key in ("images", "mean", "results"):

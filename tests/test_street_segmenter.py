@@ -25,7 +25,7 @@ from lightning_modules.errors import PretrainedError, SettingError
 from lightning_modules.segmentation import SegmentationModule, balanced_cross_entropy
 from lightning_modules.segmentation_augmentation import random_colours, random_windows
 from lightning_modules.segmentation_network import StreetUNet, load_segmenter
-from tests.conftest import ROOT, quiet_trainer
+from tests.conftest import ROOT, quiet_trainer, two_processes
 from tests.judge_helpers import check_problems_of_files, problem
 
 CPU = torch.device("cpu")
@@ -202,7 +202,7 @@ class TestTraining:
 
     def test_two_processes_measure_what_one_does(self, trained: Trained, root: Path, tmp_path: Path) -> None:
         results = []
-        for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
+        for devices, strategy in ((1, "auto"), (2, two_processes())):
             trainer = quiet_trainer(tmp_path, devices=devices, strategy=strategy)
             results += trainer.test(trained.module, scenes(root), verbose=False)
         assert results[0] == pytest.approx(results[1], rel=1e-6)

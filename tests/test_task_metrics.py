@@ -34,6 +34,7 @@ from datamodules.batch import Batch
 from lightning_modules.errors import PretrainedError
 from lightning_modules.step_output import StepOutput
 from tests.callback_helpers import TinyCodec, TinyImages, collate, loader, record, run_test
+from tests.conftest import two_processes
 from tests.test_bad_pixels import BrokenCodec, output_of
 
 CPU = torch.device("cpu")
@@ -307,7 +308,7 @@ def test_two_processes_give_the_result_of_one(tmp_path, vit, segformer):
         return [Mse(), Accuracy(HuggingFaceClassifier(vit)), MeanIou(segmenter, ignore=11), ResultRecord()]
 
     run_test(tmp_path / "one", *metrics(), model=SceneCodec(), data=scenes(5))
-    run_test(tmp_path / "two", *metrics(), model=SceneCodec(), data=scenes(5), strategy="ddp_spawn", devices=2)
+    run_test(tmp_path / "two", *metrics(), model=SceneCodec(), data=scenes(5), strategy=two_processes(), devices=2)
     one, two = record(tmp_path / "one", "scenes"), record(tmp_path / "two", "scenes")
     assert set(one["mean"]) == {"mse", "accuracy", "accuracy_original", "miou", "miou_original"}
     assert len(two["images"]) == two["protocols"]["miou"]["images"] == 5
