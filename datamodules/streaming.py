@@ -223,6 +223,11 @@ class StreamingCaptionsDataModule(ShardedDataModule):
             torch.distributed.all_gather_object(ranks, self._loader.position())
         return {"version": _VERSION, "ranks": ranks, "order": self._order()}
 
+    def teardown(self, stage: str) -> None:
+        """End the workers of training."""
+        if stage == "fit" and self._loader is not None:
+            self._loader.stop()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from these positions when training starts; `train_dataloader` checks that they fit."""
         self._restored = state_dict or None

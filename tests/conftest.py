@@ -30,8 +30,8 @@ OFFLINE = [
 ]
 """Overlays that make configs/taco.yaml run without network and data."""
 
-# Processes of `two_processes` are forks of one that has imported this, instead of importing it each.
-multiprocessing.set_forkserver_preload([__name__])
+# Processes of `two_processes` and of tests/ranks.py are forks of one that has imported this, which takes seconds.
+multiprocessing.set_forkserver_preload([__name__, "tests.stream_program"])
 
 QUICK = [*("--data.crop_size", "64", "--data.num_workers", "0", "--trainer.log_every_n_steps", "1")]
 

@@ -1,11 +1,6 @@
-"""A codec of digits with three decoders that writes one file, and the same run on one process and on several.
-
-Run as a program (`python -m tests.decoder_helpers PROCESSES FOLDER`) it validates in a fit and tests, through
-Lightning's own launcher.
-"""
+"""A codec of digits with three decoders that writes one file, and the same run on one process and on several."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +90,7 @@ class Decoders(L.LightningModule):
         code = 3 + batch["image"].double().mean(dim=(1, 2, 3))
         output: StepOutput = {
             "dataset": f"{DATASET}-{name}",
-            "decoder": Decoder(DATASET, name, realism),
+            "series": Decoder(DATASET, name, realism),
             "name": batch["name"],
             "image": batch["image"],
             "x_hat": decode(batch["image"], realism),
@@ -148,9 +143,8 @@ def metrics(extractor: type[RandomFeatures] = RandomFeatures) -> list[cb.MetricC
     ]
 
 
-def main(processes: int, folder: Path) -> None:
+def validate_and_test(processes: int, folder: Path) -> None:
     """Validate in a fit, then test; rank 0 writes what was logged in validation."""
-    torch.set_num_threads(1)
     # Under a name that makes DDP take the outputs of the step apart, as a GAN needs it.
     strategy = "ddp_find_unused_parameters_true" if processes > 1 else "auto"
     several = {"devices": processes, "strategy": strategy}
@@ -162,7 +156,3 @@ def main(processes: int, folder: Path) -> None:
         (folder / "validation.json").write_text(json.dumps(logged))
     extra = [cb.SampleGrid(3, 3), cb.Reconstructions(max_images=3, panel_images=0), cb.ResultRecord()]
     trainer(folder, *metrics(), *extra, **several).test(model, digits(), verbose=False)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))

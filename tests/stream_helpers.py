@@ -1,18 +1,13 @@
-"""Shards of real photographs, and the processes that stream them."""
+"""Shards of real photographs, and what processes that streamed them have written down."""
 
 import csv
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.preparation.shards import write_shards
 from datamodules.samples import Sample
-from tests.conftest import ROOT
 
 COLUMNS: dict[str, dict[str, Any]] = {
     "parquet": {"image_column": "image", "caption_column": "captions", "name_column": "filename"},
@@ -63,49 +58,6 @@ def uneven_shards(samples: Sequence[Sample], folder: Path, kind: str, counts: Se
         start += count
     (folder / "part").rmdir()
     return {"path": str(folder), **COLUMNS[kind]}
-
-
-def start(world: int, runs: list[dict[str, Any]]) -> list[subprocess.Popen[str]]:
-    """Start the processes of some runs, one after the other in each process, as torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(world),
-        "LOCAL_WORLD_SIZE": str(world),
-        "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": "test",
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-m", "tests.stream_program", json.dumps(runs)]
-    return [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-
-
-def finish(processes: list[subprocess.Popen[str]], timeout: float = 300) -> None:
-    """Wait for processes that are to succeed. One that hangs fails the test by its timeout."""
-    try:
-        for process in processes:
-            output, _ = process.communicate(timeout=timeout)
-            assert process.returncode == 0, output
-    finally:
-        for process in processes:
-            process.kill()
 
 
 def seen(folder: Path, before_step: int | None = None) -> list[dict[str, Any]]:

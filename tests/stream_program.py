@@ -1,12 +1,11 @@
 """One process of a streamed run: trains a recording model and writes down, step by step, what it was shown.
 
-Started by tests/test_stream_ranks.py once per rank, with the variables that torchrun would set.
+tests/test_stream_ranks.py starts one per rank.
 """
 
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,10 @@ class Witness(Recorder):
         return super().training_step(batch, batch_idx)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def stream(runs: list[dict[str, Any]]) -> None:
+    """Train as each of the runs says, one after the other."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    for run in json.loads(sys.argv[1]):
+    for run in runs:
         folder = Path(run["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         module = StreamingCaptionsDataModule(**run["data"])
@@ -56,7 +55,3 @@ def main() -> None:
         kill_at = run.get("kill_at") if rank == run.get("kill_rank", 0) else None
         model = Witness(folder / f"seen_{rank}.jsonl", kill_at)
         fitting.fit(model, datamodule=module, ckpt_path=str(last) if last.exists() else None)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from lightning_modules.reports.curves import load_curves
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.step_output import outputs_of
 from tests.callback_helpers import record, run_test, trainer
-from tests.conftest import ROOT
 from tests.decoder_helpers import (
     CLASSES,
     DATASET,
@@ -33,9 +29,10 @@ from tests.decoder_helpers import (
     collate,
     decode,
     digits,
-    main,
     metrics,
+    validate_and_test,
 )
+from tests.ranks import finish, start
 
 SERIES = [f"{DATASET}-{name}" for name in DECODERS]
 
@@ -267,16 +264,13 @@ def near(one: Any, two: Any) -> bool:
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a fit and a test on one process."""
     folder = tmp_path_factory.mktemp("one")
-    main(1, folder)
+    validate_and_test(1, folder)
     return folder
 
 
 def test_two_processes_give_the_result_of_one(one_process, tmp_path):
     """9 images on 2 processes: the sampler repeats one, which must not count twice."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "tests.decoder_helpers", "2", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
-    assert result.returncode == 0, result.stderr
+    finish(start(2, validate_and_test, 2, tmp_path))
     validated = [json.loads((folder / "validation.json").read_text()) for folder in (one_process, tmp_path)]
     figures = {name for name in validated[0] if name.startswith("val/")}
     assert {f"val/{DATASET}-{name}/fid_random" for name in (*DECODERS, "g2_as_1")} < figures

@@ -1,53 +1,41 @@
 """Two processes over gloo train both stages as one does with the whole batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-from tests.conftest import ROOT
-
-_TRAIN = """
-import sys, torch
-from pathlib import Path
 from tests.conftest import quiet_trainer
 from tests.digit_helpers import digits_data, small_two_stage
+from tests.ranks import finish, start
 
-world, output = int(sys.argv[1]), Path(sys.argv[2])
-torch.set_num_threads(1)
-still = sys.argv[3] == "still"
-rates = {"learning_rate": 0.0, "critic_learning_rate": 0.0} if still else {}
-module = small_two_stage(
-    adversarial={"critic_warmup": 0 if still else 2, **rates}, mse={"learning_rate": 0.0 if still else 1e-3}
-)
-steps = 1 if still else 4
-data = digits_data(batch_size=64 // world)
-trainer = quiet_trainer(
-    output, max_epochs=2, limit_train_batches=steps, limit_val_batches=0, gradient_clip_val=None,
-    devices=world, strategy="ddp" if world > 1 else "auto",
-)
-trainer.fit(module, datamodule=data)
-assert trainer.global_step == 2 * steps and trainer.world_size == world and module.second_stage_batches == steps
-gradients = {f"gradient.{name}": p.grad for name, p in module.named_parameters() if p.grad is not None}
-torch.save({**module.state_dict(), **gradients}, output / f"{sys.argv[3]}_{world}_{trainer.global_rank}.pt")
-"""
+
+def train_as(world: int, output: Path, how: str) -> None:
+    """Train as one rank of a world; writes weights and gradients."""
+    still = how == "still"
+    rates = {"learning_rate": 0.0, "critic_learning_rate": 0.0} if still else {}
+    module = small_two_stage(
+        adversarial={"critic_warmup": 0 if still else 2, **rates}, mse={"learning_rate": 0.0 if still else 1e-3}
+    )
+    steps = 1 if still else 4
+    data = digits_data(batch_size=64 // world)
+    trainer = quiet_trainer(
+        output,
+        max_epochs=2,
+        limit_train_batches=steps,
+        limit_val_batches=0,
+        gradient_clip_val=None,
+        devices=world,
+        strategy="ddp" if world > 1 else "auto",
+    )
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 2 * steps and trainer.world_size == world and module.second_stage_batches == steps
+    gradients = {f"gradient.{name}": p.grad for name, p in module.named_parameters() if p.grad is not None}
+    torch.save({**module.state_dict(), **gradients}, output / f"{how}_{world}_{trainer.global_rank}.pt")
 
 
 def train(folder: Path, world: int, how: str) -> list[dict[str, torch.Tensor]]:
     """What each rank ends with."""
-    script = folder / "train.py"
-    script.write_text(_TRAIN)
-    result = subprocess.run(
-        [sys.executable, str(script), str(world), str(folder), how],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
+    finish(start(world, train_as, world, folder, how))
     return [torch.load(folder / f"{how}_{world}_{rank}.pt", weights_only=True) for rank in range(world)]
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.stream_helpers import coco_mini, finish, flickr, seen, shards, start, uneven_shards
+from tests.ranks import finish, start
+from tests.stream_helpers import coco_mini, flickr, seen, shards, uneven_shards
+from tests.stream_program import stream
 
 SETTINGS = {"crop_size": 32, "val_split": "none", "test_split": None, "shuffle_buffer": 16, "batch_size": 4}
 
@@ -33,7 +35,7 @@ def test_every_sample_once_per_epoch(world: int, sources: dict, tmp_path: Path) 
         for kind, source in sources.items()
         for workers in (0, 1, 2)
     ]
-    finish(start(world, runs))
+    finish(start(world, stream, runs))
     for run in runs:
         lines = seen(Path(run["folder"]))
         for epoch in range(2):
@@ -44,26 +46,24 @@ def test_every_sample_once_per_epoch(world: int, sources: dict, tmp_path: Path) 
         assert orders[0] != orders[1]
 
 
-@pytest.mark.parametrize("kind", [pytest.param("parquet", marks=pytest.mark.slow), "webdataset"])
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
 def test_killed_twice_and_resumed_shows_exactly_the_rest(kind: str, sources: dict, tmp_path: Path) -> None:
     """Two ranks with two workers each; a pair of an image and a caption is a sample."""
     data = {**SETTINGS, **sources[kind], "num_workers": 2, "samples_per_epoch": 240}
     # 30 steps an epoch. Checkpoints at 7, 14, ...; rank 1 dies at 17, then, resumed from 14, at 40.
     whole = {"folder": str(tmp_path / "whole"), "data": data, "epochs": 2, "save_every": 7}
-    finish(start(2, [whole]))
+    finish(start(2, stream, [whole]))
     expected = seen(tmp_path / "whole")
     folder = tmp_path / "stopped"
     kept: list[dict[str, Any]] = []
     for kill_at in (17, 40, None):
         run = {"folder": str(folder), "data": data, "epochs": 2, "save_every": 7, "kill_at": kill_at, "kill_rank": 1}
-        processes = start(2, [run])
+        processes = start(2, stream, [run])
         if kill_at is None:
             finish(processes)
         else:
-            processes[1].wait(timeout=120)
-            assert processes[1].returncode == -signal.SIGKILL
+            assert processes[1].wait(timeout=120) == -signal.SIGKILL
             processes[0].kill()  # it waits for the other for ever
-            processes[0].wait()
         step = torch.load(folder / "last.ckpt", weights_only=False)["global_step"]
         assert step == {17: 14, 40: 37, None: 60}[kill_at] or (kill_at == 40 and step == 35)
         kept += seen(folder, before_step=step)
@@ -82,7 +82,7 @@ def test_uneven_shards_never_hang_and_lose_nothing(data_root: Path, tmp_path: Pa
     source = uneven_shards(samples, tmp_path / "shards", "webdataset", [31, 2, 17, 1, 9, 25, 12, 3])
     data = {**SETTINGS, **source, "num_workers": 2, "samples_per_epoch": 200}
     run = {"folder": str(tmp_path / "run"), "data": data, "epochs": 5}
-    finish(start(2, [run]))
+    finish(start(2, stream, [run]))
     lines = seen(tmp_path / "run")
     assert len(lines) == 5 * 200
     assert max(Counter(line["key"] for line in lines).values()) == 1

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import multiprocessing
 import tarfile
 import warnings
 from collections import Counter
@@ -33,7 +34,9 @@ def module(source: dict[str, Any], **settings: Any) -> StreamingCaptionsDataModu
 
 
 def epoch(data: StreamingCaptionsDataModule) -> list[Any]:
-    return list(data.train_dataloader())
+    batches = list(data.train_dataloader())
+    data.teardown("fit")
+    return batches
 
 
 def write_tar(path: Path, files: dict[str, bytes]) -> None:
@@ -269,6 +272,16 @@ def test_interrupted_anywhere_equals_uninterrupted(source: dict, tmp_path: Path,
         kept += part.seen
     assert kept == whole.seen
     assert len({key for batch in kept for key in batch}) == 160  # two passes of 120, nothing twice
+
+
+def test_workers_end_with_training(source: dict, tmp_path: Path) -> None:
+    data = module(source, num_workers=2, captions="first", samples_per_epoch=8)
+    before = {process.pid for process in multiprocessing.active_children()}
+    fitting = trainer(max_epochs=2, limit_val_batches=0, default_root_dir=tmp_path)
+    fitting.fit(Recorder(), datamodule=data)
+    assert {process.pid for process in multiprocessing.active_children()} <= before
+    (position,) = data.state_dict()["ranks"]
+    assert position["batches"] == 0 and all(any(cursor) for cursor in position["cursors"])
 
 
 def test_the_path_may_name_the_split(data_root: Path, tmp_path: Path) -> None:
