@@ -1,5 +1,6 @@
 """Every config parses, and configs/taco.yaml is the paper's recipe."""
 
+import re
 from pathlib import Path
 
 import lightning as L
@@ -29,6 +30,13 @@ def main_config(path: Path) -> Path:
     streets = path.name in ("camvid.yaml", "cityscapes.yaml")
     kind = "streets" if streets else path.name.split("_")[0]
     return Path(f"configs/{kind}_two_stage.yaml" if kind in ("digits", "streets") else "configs/taco.yaml")
+
+
+def documented(path: Path) -> list[str]:
+    """The configs of the command in the config's head; where it has none, its main config and itself."""
+    command = re.search(r"^# +command +python -m lightning_modules\.cli \w+((?: -c \S+)+)", path.read_text(), re.M)
+    configs = [word for word in command[1].split() if word != "-c"] if command else [str(main_config(path))]
+    return list(dict.fromkeys([*configs, str(path)]))
 
 
 class ParseOnly(ExperimentCLI):
@@ -69,7 +77,7 @@ def test_config_parses(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# "), "a config says what it is for"
     main = main_config(path)
-    config = parse(*(["-c", str(path)] if path == main else ["-c", str(main), "-c", str(path)]))
+    config = parse(*(word for config in documented(path) for word in ("-c", config)))
     asked = yaml.safe_load(text).get("model", {}).get("class_path")
     assert config["model"]["class_path"] == (asked or yaml.safe_load(main.read_text())["model"]["class_path"])
 
