@@ -8,12 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_modules.base import CompressionModule
+from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.clip import ClipPart, load_clip
 from lightning_modules.codecs.codec import COMPLEXITY_SIDE, CodecOutput
 from lightning_modules.codecs.complexity import macs_by_part
 from lightning_modules.codecs.elic import ElicCodec
 from lightning_modules.codecs.taco import TacoCodec, TextFeatures
 from lightning_modules.codecs.text_encoder import ClipTextEncoder
+from lightning_modules.errors import CheckpointError
 from lightning_modules.losses.joint_image_text import JointImageTextLoss, JointLossPart
 from lightning_modules.losses.perceptual import LpipsLoss, LpipsPart
 from lightning_modules.losses.rate_distortion import squared_error_255
@@ -79,6 +81,9 @@ class TacoModule(CompressionModule):
         k_j: Weight of the joint image-text loss; 0 builds no image tower.
         adapter: Whether the encoder reads the caption. Without it the codec is ELIC, trained with the same loss
             (Fig. 10), and compressing takes no caption.
+        base_ckpt: Checkpoint of an ELIC of the same sizes, whose weights are taken over and stay as they are: only
+            the adapter is trained (Fig. A2). A resumed or tested run has them in its own checkpoint and does not look
+            for the file. null trains everything from random weights.
         N: Channels inside the transforms.
         M: Channels of the latent.
         slices: Channels per slice of the latent, adding up to M; null splits M in the paper's proportions.
@@ -100,6 +105,7 @@ class TacoModule(CompressionModule):
         k_p: float = PAPER_K_P,
         k_j: float = PAPER_K_J,
         adapter: bool = True,
+        base_ckpt: str | None = None,
         N: int = 192,
         M: int = 320,
         slices: list[int] | None = None,
@@ -117,9 +123,14 @@ class TacoModule(CompressionModule):
         self.beta = joint.beta
         model, tokenizer = load_clip(replace(clip))
         self.text_encoder = ClipTextEncoder(model.text_model, tokenizer, clip.max_tokens)
-        self.adapter = adapter
+        self.adapter, self.base_ckpt = adapter, base_ckpt
+        if base_ckpt is not None and not adapter:
+            raise ValueError("model.base_ckpt leaves only the adapter to train: set model.adapter to true")
         if adapter:
             self.codec = TacoCodec(N, M, slices, context_hidden, self.text_encoder.width)
+            if base_ckpt is not None:
+                self.codec.requires_grad_(False)  # before DDP looks which gradients to wait for
+                self.codec.adapter.requires_grad_(True)
         else:
             self.codec = ElicCodec(N, M, slices, context_hidden)
         self.frozen_losses = nn.ModuleDict()
@@ -149,6 +160,22 @@ class TacoModule(CompressionModule):
         """λ."""
         return self.lmbda
 
+    def on_fit_start(self) -> None:
+        """Take over the weights of a frozen base, unless a checkpoint of this run has brought them.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be read, or holds something else than an ELIC of these sizes.
+        """
+        if self.base_ckpt is None or self.trainer.ckpt_path is not None:
+            return
+        base, mine = load_codec(self.base_ckpt).codec, ElicCodec.config(self.codec)
+        if type(base) is not ElicCodec or base.config() != mine:
+            raise CheckpointError(
+                f"{self.base_ckpt} holds codec {base.name} with {base.config()}, but model.base_ckpt must be an elic "
+                f"with {mine}: train one with configs/elic.yaml in the same sizes"
+            )
+        self.codec.load_state_dict(base.state_dict(), strict=False)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep text encoder and tokeniser in the checkpoint: compressing then needs no other file."""
         super().on_save_checkpoint(checkpoint)
@@ -162,6 +189,8 @@ class TacoModule(CompressionModule):
         other = {name: getattr(self, name) for name in paper if getattr(self, name) != paper[name]}
         if not self.adapter:
             other["loss"] = "TACO's loss"  # which is what tells it from ELIC of ElicModule
+        if self.base_ckpt is not None:
+            other["base"] = "frozen base"
         identity["setting"] = other or None
         if not self.adapter:
             return identity

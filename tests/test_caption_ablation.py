@@ -16,9 +16,10 @@ from lightning_modules.cli import main
 from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.codecs.elic import ElicCodec
 from lightning_modules.codecs.taco import TacoCodec
+from lightning_modules.errors import CheckpointError
 from lightning_modules.losses.perceptual import LpipsPart
 from lightning_modules.reports.curves import load_curves
-from lightning_modules.taco import ElicModule
+from lightning_modules.taco import ElicModule, TacoModule
 from tests.conftest import SMALL, quiet_trainer, small_taco
 from tests.data_helpers import folder_module, write_captioned_folder, write_images
 
@@ -153,3 +154,67 @@ class TestWithoutAdapter:
         run_test(tmp_path / "elic", small_elic(), data)
         curves = {curve.codec for curve in load_curves([tmp_path])}
         assert curves == {"taco", "elic", "elic (TACO's loss)", "taco (k_j 0.0)"}
+
+
+class TestFrozenBase:
+    """Only the adapter is trained, on the ELIC of a checkpoint (Fig. A2)."""
+
+    @pytest.fixture
+    def base(self, tmp_path: Path, folder: Path) -> Path:
+        self.fit(small_elic(), tmp_path / "elic.ckpt", folder, steps=1)
+        return tmp_path / "elic.ckpt"
+
+    def fit(
+        self, module: L.LightningModule, target: Path, folder: Path, steps: int = 2, resume: Path | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Train, write a checkpoint, and give the codec's weights."""
+        trainer = quiet_trainer(target.parent, max_epochs=10, max_steps=steps, limit_val_batches=0)
+        data = folder_module(folder, val_images=1, crop_size=64, batch_size=1)
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        trainer.save_checkpoint(target)
+        return load_codec(target).codec.state_dict()
+
+    def listening(self, base: Path) -> TacoModule:
+        """With γ, which is zero at first, such that every other weight of the adapter has a gradient."""
+        module = small_taco(base_ckpt=str(base))
+        for name, parameter in module.codec.named_parameters():
+            if name.endswith("gamma"):
+                torch.nn.init.constant_(parameter, 1.0)
+        return module
+
+    def test_only_the_adapter_moves(self, tmp_path: Path, folder: Path, base: Path) -> None:
+        module = self.listening(base)
+        start = {name: value.clone() for name, value in module.codec.state_dict().items()}
+        elic = load_codec(base).codec.state_dict()
+        trained = self.fit(module, tmp_path / "taco.ckpt", folder)
+        assert all(torch.equal(trained[name], value) for name, value in elic.items())
+        adapter = {name for name in trained if name.startswith("adapter.")}
+        assert set(trained) == set(elic) | adapter
+        assert sum(not torch.equal(trained[name], start[name]) for name in adapter) > 0.9 * len(adapter)
+
+    def test_a_resumed_run_needs_no_base(self, tmp_path: Path, folder: Path, base: Path) -> None:
+        uninterrupted = self.fit(self.listening(base), tmp_path / "a.ckpt", folder, steps=4)
+        self.fit(self.listening(base), tmp_path / "b.ckpt", folder, steps=3)
+        base.unlink()
+        resumed = self.fit(self.listening(base), tmp_path / "c.ckpt", folder, steps=4, resume=tmp_path / "b.ckpt")
+        differing = {name for name, value in uninterrupted.items() if not torch.equal(resumed[name], value)}
+        assert not differing
+
+    def test_it_is_a_curve_of_its_own(self, tmp_path: Path, folder: Path, base: Path) -> None:
+        module = small_taco(base_ckpt=str(base), k_p=3.5, k_j=0.0025, lpips=LpipsPart(pretrained=False))
+        (record,) = run_test(tmp_path / "run", module, folder_module(folder)).values()
+        assert record["setting"] == {"base": "frozen base"}
+
+    def test_what_cannot_be_a_base_is_refused(self, tmp_path: Path, folder: Path, base: Path) -> None:
+        with pytest.raises(ValueError, match=r"model\.adapter to true"):
+            small_taco(base_ckpt=str(base), adapter=False)
+        with pytest.raises(CheckpointError, match=r"nowhere\.ckpt does not exist"):
+            self.fit(small_taco(base_ckpt="nowhere.ckpt"), tmp_path / "x.ckpt", folder)
+        taco = tmp_path / "taco.ckpt"
+        self.fit(small_taco(), taco, folder, steps=1)
+        with pytest.raises(CheckpointError, match=r"holds codec taco with .* must be an elic with .*elic\.yaml"):
+            self.fit(small_taco(base_ckpt=str(taco)), tmp_path / "x.ckpt", folder)
+        other = tmp_path / "other.ckpt"
+        self.fit(ElicModule(lmbda=0.01, **{**SMALL, "N": 32}), other, folder, steps=1)
+        with pytest.raises(CheckpointError, match=r"holds codec elic with \{'N': 32"):
+            self.fit(small_taco(base_ckpt=str(other)), tmp_path / "x.ckpt", folder)
