@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.image_files import ImageFiles
-from callbacks.run_files import png_path
+from callbacks.run_files import label_map_path
 from lightning_modules.files import write_atomically
 from lightning_modules.step_output import StepOutput, dataset_of
 
@@ -91,11 +91,6 @@ class LabelMaps(ImageFiles):
                 if places[name] < self.max_images and path not in written:
                     written.add(path)
                     write_atomically(path, to_label_picture(labels, _names(trainer)).save)
-
-
-def label_map_path(run_dir: Path, dataset: str, name: str) -> Path:
-    """Where the label map of an image is: `{run_dir}/label_maps/{dataset}/{name}.png`; see `png_path`."""
-    return png_path(run_dir / "label_maps", dataset, name)
 
 
 def to_label_picture(labels: Tensor, names: tuple[str, ...] = ()) -> Image.Image:

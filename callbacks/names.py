@@ -41,7 +41,7 @@ RECONSTRUCTIONS = "reconstructions"
 GRID = "grid"
 
 RD_POINTS = "rd_points"
-"""The table of a test's points, in W&B; see `callbacks.rd_points`."""
+"""The table of a test's points, in W&B; see `callbacks.wandb_points`."""
 RECORDS = "results"
 """Folder of result records, in the run directory and among a W&B run's files."""
 

@@ -9,14 +9,16 @@ from typing import Any, Protocol, cast
 import lightning as L
 
 from callbacks import provenance
+from callbacks.build_record import build_record
 from callbacks.gather import all_gather_rows
 from callbacks.metric import MetricCallback
 from callbacks.names import RECORDS
-from callbacks.rd_points import log_points
-from callbacks.record import build_record, conflict, plain, to_json
+from callbacks.portable_paths import portable
+from callbacks.record import conflict, plain, to_json
 from callbacks.result_table import print_table
 from callbacks.run_files import png_path
 from callbacks.save_config import SaveRunConfig
+from callbacks.wandb_points import log_points
 from lightning_modules.files import write_atomically
 from lightning_modules.step_output import CaptionVariant, Decoder, StepOutput, outputs_of
 
@@ -74,7 +76,7 @@ class ResultRecord(L.Callback):
     without weights: another setting), the test is refused before it starts; a record of the same ones is replaced.
     With `trainer.fast_dev_run` nothing is written.
 
-    A W&B run also gets the points as a table and the records as files (`callbacks.rd_points`), from which the verb
+    A W&B run also gets the points as a table and the records as files (`callbacks.wandb_points`), from which the verb
     `dashboard` draws curves.
 
     Args:
@@ -168,7 +170,7 @@ def _rows(output: StepOutput) -> Iterator[dict[str, Any]]:
             "width": width,
             "height": height,
             "file_bytes": file_bytes,
-            "original": None if source is None else provenance.portable(source),
+            "original": None if source is None else portable(source),
         }
 
 
@@ -185,10 +187,10 @@ def _origin(trainer: L.Trainer, pl_module: L.LightningModule, loaded: Mapping[st
         loaded = {"step": trainer.global_step, "epoch": trainer.current_epoch}
     config = [callback.plain() for callback in trainer.callbacks if isinstance(callback, SaveRunConfig)]  # type: ignore[attr-defined]
     return {
-        "checkpoint": {"path": provenance.portable(trainer.ckpt_path), **loaded},
+        "checkpoint": {"path": portable(trainer.ckpt_path), **loaded},
         "device": provenance.describe_device(pl_module.device),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
-        "config": provenance.portable(config[0]) if config else None,
+        "config": portable(config[0]) if config else None,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

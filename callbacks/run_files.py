@@ -16,3 +16,8 @@ def png_path(folder: Path, dataset: str, name: str) -> Path:
         if not part or part in (".", "..") or Path(part).name != part:
             raise ValueError(f"{part!r} cannot name a file or folder in the run directory")
     return folder / dataset / (name if name.lower().endswith(".png") else f"{name}.png")
+
+
+def label_map_path(run_dir: Path, dataset: str, name: str) -> Path:
+    """Where the label map of an image is: `{run_dir}/label_maps/{dataset}/{name}.png`; see `png_path`."""
+    return png_path(run_dir / "label_maps", dataset, name)

@@ -2,22 +2,10 @@
 
 Every datamodule yields `batch.Batch`. `base.CaptionedImageDataModule` says what those of photographs share; a new
 source of captioned images subclasses it and lists its training and test samples.
+
+The names are those of `__init__.pyi`. Each is imported at its first use: most need Lightning, which takes seconds.
 """
 
-from datamodules.base import CaptionedImageDataModule
-from datamodules.captioned_folder import CaptionedFolderDataModule
-from datamodules.coco import CocoCaptionsDataModule
-from datamodules.digits import DigitsDataModule
-from datamodules.sample import SampleDataModule
-from datamodules.streaming import StreamingCaptionsDataModule
-from datamodules.street_scenes import StreetScenesDataModule
+import lazy_loader
 
-__all__ = [
-    "CaptionedFolderDataModule",
-    "CaptionedImageDataModule",
-    "CocoCaptionsDataModule",
-    "DigitsDataModule",
-    "SampleDataModule",
-    "StreamingCaptionsDataModule",
-    "StreetScenesDataModule",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,7 +3,6 @@
 import hashlib
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.errors import DataError, first_of
 
@@ -70,6 +69,9 @@ class Tally:
 
     def report(self) -> None:
         """Warn, on rank zero, about what this process and its workers noted, and forget it."""
+        # Here, for what reads photographs without training need not wait for Lightning.
+        from lightning.pytorch.utilities import rank_zero_warn
+
         count = len(self)
         if count == 0:
             return

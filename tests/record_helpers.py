@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import callbacks as cb
+from callbacks.build_record import build_record
 from callbacks.metrics.value import NotAvailable
 from callbacks.names import BPP, DECODE_MS, ENCODE_MS, LPIPS, MS_SSIM, PSNR
 from callbacks.per_image import ImageRow, PerImageMetric
-from callbacks.record import build_record, to_json
+from callbacks.record import to_json
 from lightning_modules.reports.curves import build_curves
 from lightning_modules.reports.model import Curve
 from lightning_modules.reports.records import read_points

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from callbacks.label_maps import COLOURS, LabelMaps, class_colour, label_map_path, to_label_picture
+from callbacks.label_maps import COLOURS, LabelMaps, class_colour, to_label_picture
+from callbacks.run_files import label_map_path
 from datamodules.street_classes import TABLES
 from tests.callback_helpers import TinyCodec, TinyImages, run_test, trainer
 from tests.callback_helpers import collate as collate_images

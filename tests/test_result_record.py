@@ -10,7 +10,8 @@ import torch
 
 import callbacks as cb
 import callbacks.save_config
-from callbacks.provenance import expand, git_state, portable
+from callbacks.portable_paths import expand, portable
+from callbacks.provenance import git_state
 from callbacks.record import plain
 from tests.callback_helpers import SIDE, TinyCodec, loader, record, run_test, trainer
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from callbacks.label_maps import label_map_path, to_label_picture
+from callbacks.label_maps import to_label_picture
+from callbacks.run_files import label_map_path
 from lightning_modules.cli import main
 from lightning_modules.reports.streets.strip_drawing import MAX_PNG, Panel, draw_strip, write_strip
 from tests.streets_record_helpers import (

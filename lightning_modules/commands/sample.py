@@ -28,10 +28,10 @@ def main(args: list[str]) -> None:
     if options.digits:
         _write_digits(folder)
         return
-    # The datamodules import Lightning, which the other verbs need not wait for.
-    from datamodules import SampleDataModule
+    # Here, for `--help` need not wait for torch.
+    from datamodules.embedded_photographs import TEST, photographs
 
-    samples = SampleDataModule().test_samples()
+    samples = photographs(TEST)
     folder.mkdir(parents=True, exist_ok=True)
     for sample in samples:
         target = folder / sample.name

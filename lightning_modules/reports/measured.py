@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.names import BPP
-from callbacks.provenance import expand
+from callbacks.portable_paths import expand
 from callbacks.record import SCHEMA, setting_in_words
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.model import Picture, Point

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from callbacks.label_maps import label_map_path
 from callbacks.names import BPP, MSE, PSNR
+from callbacks.run_files import label_map_path
 from lightning_modules.reports.model import Picture
 from lightning_modules.reports.pairing import nearest_pairs
 from lightning_modules.reports.pictures import PSNR_TOLERANCE, psnr
