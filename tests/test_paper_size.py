@@ -9,7 +9,7 @@ from lightning_modules.cli import main
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 def test_the_paper_model_trains_on_coco(
     precision: str, data_root: Path, alexnet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
