@@ -37,7 +37,7 @@ def load_codec(path: str | Path, device: str | torch.device = "cpu", *, encoder:
         CheckpointError: No such file, not a checkpoint, or one of another program.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist: train one first (fit), or correct --checkpoint")
+        raise CheckpointError(f"checkpoint {path} does not exist: train one first (fit), or correct the path")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
