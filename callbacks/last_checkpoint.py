@@ -7,16 +7,23 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a run that SIGTERM ended, as shells give it: whoever waits must not take it for a finished one."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the later one wins
+
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `{run_dir}/last.ckpt` up to date: every so many steps, after every epoch, and on Ctrl-C.
+    """Keeps `{run_dir}/last.ckpt` up to date: every so many steps, after every epoch, on Ctrl-C and on SIGTERM.
 
-    Ctrl-C is answered at the end of the running step, so that the checkpoint continues exactly where training
-    stopped; a second Ctrl-C stops at once. With several processes Ctrl-C stops at once and the last periodic
-    checkpoint stands.
+    A signal is answered at the end of the running step, so that the checkpoint continues exactly where training
+    stopped; a second Ctrl-C stops at once. With several processes it is enough that one of them gets the signal: they
+    agree after every step. Ctrl-C then ends as Lightning ends it; SIGTERM, which clusters send before they kill, ends
+    with exit status 143.
 
     Args:
         every_n_steps: Optimiser steps between two saves within an epoch.
@@ -27,54 +34,68 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"every_n_steps={every_n_steps} must be at least 1")
         self.every_n_steps = every_n_steps
         self._saved_at = -1
-        self._interrupted = False
-        self._previous_handler: Any = None
+        self._received: signal.Signals | None = None
+        self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Watch for Ctrl-C."""
-        self._interrupted = False
-        # A job that a script has put into the background ignores the signal, and shall go on doing so.
-        if trainer.world_size > 1 or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            return
-        # Outside the main thread signals cannot be handled: whoever runs us there answers Ctrl-C.
+        """Watch for the signals."""
+        self._received = None
+        # Outside the main thread signals cannot be handled: whoever runs us there answers them.
         with contextlib.suppress(ValueError):
-            self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+            for number in _SIGNALS:
+                # A job that a script has put into the background ignores Ctrl-C, and shall go on doing so.
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    continue
+                # Lightning's own answer to SIGTERM, which this replaces, leaves without saving, with exit status 0.
+                self._previous_handlers[number] = signal.signal(number, self._on_signal)
 
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._interrupted:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._received is signal.SIGINT:
             raise KeyboardInterrupt
-        self._interrupted = True
-        rank_zero_info("\nStopping after this step; press Ctrl-C again to stop at once.")
+        self._received = signal.Signals(number)
+        again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
+        rank_zero_info(f"\nStopping after this step{again}.")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when due."""
-        due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at
         # Between the parts of an accumulated batch there is nothing consistent to save. And what is saved after an
         # epoch's last batch, but before its end, the trainer cannot continue twice: that waits for the end.
-        between_steps = not trainer.fit_loop._should_accumulate() and not trainer.is_last_batch
-        if between_steps and (due or self._interrupted):
-            self._stop_if_interrupted(self._save(trainer))
+        if trainer.fit_loop._should_accumulate() or trainer.is_last_batch:
+            return
+        due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at
+        received = self._received_by_any(trainer)
+        if due or received is not None:
+            self._save(trainer, received)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the state after the epoch's validation."""
         if not getattr(trainer, "fast_dev_run", False):
-            self._stop_if_interrupted(self._save(trainer))
+            self._save(trainer, self._received_by_any(trainer))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-            self._previous_handler = None
+        """Give the signals back."""
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+        self._previous_handlers.clear()
 
-    def _stop_if_interrupted(self, path: Path) -> None:
-        if self._interrupted:
-            rank_zero_info(f"Saved {path}; continue with --if_exists resume.")
-            raise KeyboardInterrupt
+    def _received_by_any(self, trainer: L.Trainer) -> signal.Signals | None:
+        """The signal that any process has got; SIGTERM where they have got both. Every process calls this."""
+        level = 0 if self._received is None else _SIGNALS.index(self._received) + 1
+        if trainer.world_size > 1:
+            levels = torch.tensor(level, device=trainer.strategy.root_device)
+            level = int(trainer.strategy.reduce(levels, reduce_op="max"))
+        return _SIGNALS[level - 1] if level else None
 
-    def _save(self, trainer: L.Trainer) -> Path:
+    def _save(self, trainer: L.Trainer, received: signal.Signals | None) -> None:
+        """Save, and leave if a signal was received."""
         path = Path(trainer.default_root_dir) / "last.ckpt"
         self._saved_at = trainer.global_step
         trainer.save_checkpoint(path, weights_only=False)
-        return path
+        if received is None:
+            return
+        rank_zero_info(f"Saved {path}; continue with --if_exists resume.")
+        if received is signal.SIGTERM:
+            raise SystemExit(TERMINATED)
+        raise KeyboardInterrupt

@@ -12,8 +12,10 @@ import lightning as L
 import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks import NonFiniteLossError, ResultExistsError, SaveRunConfig
+from callbacks.last_checkpoint import TERMINATED
 from datamodules.errors import DataError
 from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
 from lightning_modules.commands import VERBS
@@ -97,7 +99,7 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
         args: Arguments from the subcommand on; None takes those of the process.
 
     Raises:
-        SystemExit: With code 2 after an error that the user can mend.
+        SystemExit: With code 2 after an error that the user can mend, with 143 after SIGTERM.
     """
     # TF32 where there are tensor cores: convolutions use it by default, matrix products only on request.
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -117,6 +119,9 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
     except (DataError, NonFiniteLossError, ResultExistsError, RunDirectoryError, SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    except SIGTERMException as error:
+        # Lightning's has exit status 0, as if the run were finished.
+        raise SystemExit(TERMINATED) from error
     except ValueError as error:
         # What the constructor of a model or datamodule raises comes wrapped in a page about types.
         if not str(error).startswith("Does not validate against"):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import CaptionedFolderDataModule
+from datamodules import CaptionedFolderDataModule, SampleDataModule
 
 needs_data = pytest.mark.skipif(
     "DATA_ROOT" not in os.environ, reason="DATA_ROOT is not set: it should be the folder with the test data"
@@ -90,3 +90,9 @@ def trainer(**kwargs: Any) -> L.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     kwargs.setdefault("enable_checkpointing", bool(kwargs.get("callbacks")))
     return L.Trainer(accelerator="cpu", **{**quiet, "num_sanity_val_steps": 0, **kwargs})
+
+
+def sample_data(**overrides: Any) -> SampleDataModule:
+    """Small crops of the embedded photographs: 11 steps per epoch."""
+    settings: dict[str, Any] = {"crops_per_image": 2, "batch_size": 2, "crop_size": 64, "num_workers": 0, **overrides}
+    return SampleDataModule(**settings)

@@ -1,7 +1,5 @@
 """Training: it learns, one optimiser equals the usual two, clipping, accumulation, and bit-exact resumption."""
 
-import copy
-import os
 import signal
 import subprocess
 import sys
@@ -15,18 +13,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from callbacks import LastCheckpoint, NonFiniteLossError, StopOnNonFiniteLoss
-from datamodules import SampleDataModule
 from lightning_modules.atomic_checkpoints import AtomicCheckpointIO
 from lightning_modules.cli import main
 from lightning_modules.codecs.checkpoint import load_codec
 from lightning_modules.errors import CheckpointError
 from lightning_modules.losses.perceptual import LpipsPart
 from tests.conftest import OFFLINE, QUICK, ROOT, quiet_trainer, small_taco
-
-
-def sample_data(**overrides: Any) -> SampleDataModule:
-    settings: dict[str, Any] = {"crops_per_image": 2, "batch_size": 2, "crop_size": 64, "num_workers": 0, **overrides}
-    return SampleDataModule(**settings)
+from tests.data_helpers import sample_data
 
 
 def batches(count: int, size: int = 2) -> list[Any]:
@@ -258,35 +251,3 @@ def test_killed_and_resumed_from_the_command_line(tmp_path: Path, monkeypatch: p
     a, b = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (whole, parts))
     assert a["global_step"] == b["global_step"] == 22
     assert all(torch.equal(value, b["state_dict"][name]) for name, value in a["state_dict"].items())
-
-
-def test_ctrl_c_saves_a_step_that_resumes(tmp_path: Path) -> None:
-    """The first Ctrl-C finishes the step, saves and leaves; nothing is lost."""
-
-    class PressCtrlC(L.Callback):
-        def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor) -> None:
-            if trainer.global_step == 4:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    initial = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
-    module = small_taco()
-    callbacks = [PressCtrlC(), LastCheckpoint(every_n_steps=1000)]
-    trainer = quiet_trainer(
-        tmp_path, max_epochs=1, limit_val_batches=0, callbacks=callbacks, enable_checkpointing=True
-    )
-    with pytest.raises(SystemExit):
-        trainer.fit(module, datamodule=sample_data())
-    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert saved["global_step"] == 5
-    current = copy.deepcopy(module.state_dict())
-    assert all(torch.equal(value, current[name]) for name, value in saved["state_dict"].items())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "Ctrl-C is given back"
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        trainer = quiet_trainer(
-            tmp_path, max_steps=6, limit_val_batches=0, callbacks=callbacks, enable_checkpointing=True
-        )
-        trainer.fit(small_taco(), datamodule=sample_data())
-        assert trainer.global_step == 6, "a signal that is ignored on purpose stops nothing"
-    finally:
-        signal.signal(signal.SIGINT, initial)
