@@ -19,6 +19,7 @@ from lightning_modules.critics.base import Critic, CriticBatch
 from lightning_modules.critics.wasserstein import WassersteinCritic
 from lightning_modules.decoder_series import DecoderSeriesModule
 from lightning_modules.errors import CheckpointError
+from lightning_modules.moving_average import average_weights
 from lightning_modules.named_gradients import refuse_loss_scaling, step_on
 from lightning_modules.optimizers import OptimizerName, optimizer_of, step_decay
 
@@ -267,11 +268,7 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         assert self.second_stage_batches is not None
         steps = self.second_stage_batches - self.adversarial.critic_warmup
         decay = min(self.adversarial.ema_decay, (1 + steps) / (10 + steps))
-        for mean, value in zip(self.ema.state_dict().values(), self.g2.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
+        average_weights(self.ema, self.g2, decay)
 
     def _draw(self, code: Tensor, keys: Tensor, purpose: int) -> Tensor:
         picture: Tensor = self.g2(code, keyed_normal(keys, self.g2.noise_dim, purpose))
