@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.errors import DataError
+
 NO_CLASS = 255
 """Where an evaluated class is asked for, the answer for pixels that no evaluation counts."""
 
@@ -70,12 +72,12 @@ class StreetClasses:
             int64 (B, h, w).
 
         Raises:
-            ValueError: a value is no symbol of this table.
+            DataError: a value is no symbol of this table.
         """
         segmentation = segmentation.long()
         low, high = int(segmentation.min()), int(segmentation.max())
         if low < 0 or high >= len(self):
-            raise ValueError(
+            raise DataError(
                 f"label maps of {self.name} hold symbols 0 to {len(self) - 1}; these reach from {low} to {high}. The "
                 "data and the network that judges it must be of one table of classes: set --data.class_table to "
                 f"{self.name}, or take a network that was trained with the data's table"

@@ -22,11 +22,16 @@ class CodecModule(L.LightningModule):
 
     codec: Codec
 
+    def trade_off(self) -> float | None:
+        """λ that the codec is trained with; None where something else sets the rate."""
+        return None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen loss networks out, and note how to rebuild the codec without any configuration."""
+        """Leave the frozen loss networks out, and note λ and how to rebuild the codec without any configuration."""
         for key in self._frozen_keys():
             checkpoint["state_dict"].pop(key)
         checkpoint["codec"] = {"name": self.codec.name, "config": self.codec.config()}
+        checkpoint["lambda"] = self.trade_off()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Supply the frozen loss networks, so that everything else is loaded strictly.

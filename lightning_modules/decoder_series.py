@@ -57,10 +57,6 @@ class DecoderSeriesModule(CodecModule):
         """The perceptual decoder to measure, once there is one worth measuring."""
         return None
 
-    def trade_off(self) -> float | None:
-        """λ; None where the length of the code sets the rate."""
-        return None
-
     def setting(self) -> dict[str, Any]:
         """What makes this codec a point of its own in a comparison; the first item places it on a curve."""
         return {

@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from callbacks import NonFiniteLossError, ResultExistsError, SaveRunConfig
 from callbacks.last_checkpoint import TERMINATED
@@ -122,6 +122,10 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
     except SIGTERMException as error:
         # Lightning's has exit status 0, as if the run were finished.
         raise SystemExit(TERMINATED) from error
+    except MisconfigurationException as error:
+        # Lightning's, of flags that exclude each other or ask for hardware that is not there.
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from error
     except ValueError as error:
         # What the constructor of a model or datamodule raises comes wrapped in a page about types.
         if not str(error).startswith("Does not validate against"):

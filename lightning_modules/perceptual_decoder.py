@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules.codecs.checkpoint import load_codec
+from datamodules.street_classes import StreetClasses
+from lightning_modules.codecs.checkpoint import load_codec, trained_with
 from lightning_modules.codecs.conditional_codec import NOISE, ConditionalCodec, PerceptualDecoder, Start
 from lightning_modules.codecs.keyed_noise import keyed_normal
 from lightning_modules.conditional import check_trade_off
@@ -154,13 +155,23 @@ class PerceptualDecoderModule(DecoderSeriesModule):
         if self.second_stage_batches is not None:
             self.codec.requires_grad_(False).eval()
 
+    def setup(self, stage: str) -> None:
+        """Let the critic see the data's table of classes, where there is one.
+
+        Raises:
+            SettingError: The critic does not fit it.
+        """
+        classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
+        if stage == "fit" and isinstance(classes, StreetClasses):
+            self.critic_kind.check_classes(classes)
+
     # -- the stage --------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Take over the first stage's codec, unless a checkpoint of this run has brought it.
 
         Raises:
-            CheckpointError: No checkpoint was named, or it holds another codec.
+            CheckpointError: No checkpoint was named, or it holds another codec or one of another λ.
             SettingError: See `refuse_loss_scaling`.
         """
         refuse_loss_scaling(self.trainer)
@@ -179,6 +190,12 @@ class PerceptualDecoderModule(DecoderSeriesModule):
             raise CheckpointError(
                 f"{self.stage1_ckpt} holds codec {codec.name} with {codec.config()}, but model.codec is "
                 f"{self.codec.config()}: set the same sizes"
+            )
+        lmbda = trained_with(self.stage1_ckpt)
+        if lmbda is not None and lmbda != self.lmbda:
+            raise CheckpointError(
+                f"{self.stage1_ckpt} was trained with λ = {lmbda}, but model.lmbda is {self.lmbda}, which would put "
+                f"its results at another rate: set --model.lmbda {lmbda}"
             )
         weights = {name: value for name, value in codec.state_dict().items() if not name.startswith("perceptual.")}
         self.codec.load_state_dict(weights)

@@ -116,17 +116,23 @@ def test_run_directories_are_not_overwritten(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])
 def test_other_loggers_write_into_the_run(logger: str, tmp_path: Path) -> None:
     main(["fit", *TINY, "-c", f"configs/logger/{logger}.yaml", "--run_dir", str(tmp_path)])
-    written = [p.name for p in (tmp_path / logger).iterdir()]
+    written = [p.name for p in (tmp_path / logger).rglob("*")]
     assert "metrics.csv" in written if logger == "csv" else any("tfevents" in name for name in written)
     assert (tmp_path / "config.yaml").is_file()
     if logger == "csv":
-        header = (tmp_path / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")
+        training = (tmp_path / "csv" / "version_0" / "metrics.csv").read_text()
+        header = training.splitlines()[0].split(",")
         expected = {"train/loss", "train/bpp_y", "train/bpp_z", "train/aux_loss", "train/grad_norm", "val/loss"}
         assert expected <= set(header)
+        main(["validate", *TINY, "-c", f"configs/logger/{logger}.yaml", "--run_dir", str(tmp_path)])
+        assert (tmp_path / "csv" / "version_0" / "metrics.csv").read_text() == training, "the next start keeps it"
+        assert (tmp_path / "csv" / "version_1" / "metrics.csv").is_file()
 
 
 def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = ["--run_dir", str(tmp_path / "run")]
+    monitor = ["--trainer.callbacks", "lightning.pytorch.callbacks.LearningRateMonitor", "--trainer.logger", "false"]
+    assert "no logger" in message_of(capsys, "fit", *TINY, *monitor, "--run_dir", str(tmp_path / "unlogged"))
     assert "train first" in message_of(capsys, "test", *TINY, *target)
     assert "correct --ckpt_path" in message_of(capsys, "test", *TINY, *target, "--ckpt_path", "none.ckpt")
     told = message_of(capsys, "fit", *TINY, *target, "-c", "configs/data/coco.yaml", "--data.root", str(tmp_path))

@@ -104,3 +104,15 @@ def test_every_key_of_the_recipe_has_a_comment() -> None:
         *("model", "init_args", "data", "clip", "lpips", "joint", "num_workers", "seed"),
         *("train_split", "test_split", "image_column", "caption_column", "name_column"),
     }
+
+
+@pytest.mark.parametrize(("data", "table"), [("camvid", "camvid12"), ("cityscapes", "cityscapes34")])
+def test_street_scenes_are_judged_by_a_network_of_their_own_table(data: str, table: str) -> None:
+    streets = parse("-c", "configs/streets_two_stage.yaml", "-c", f"configs/data/{data}.yaml")
+    (judge,) = [c for c in streets["trainer"]["callbacks"] if c["class_path"].endswith("MeanIou")]
+    segmenter = judge["init_args"]["segmenter"]["init_args"]
+    made = parse(*segmenter["make"].split()[1:])
+    for section in ("model", "data"):
+        assert made[section]["init_args"]["class_table"] == table == streets["data"]["init_args"]["class_table"]
+    assert made["data"]["init_args"]["layout"] == data
+    assert segmenter["checkpoint"] == f"{made['run_dir']}/last.ckpt"

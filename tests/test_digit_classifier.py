@@ -109,7 +109,7 @@ class TestTraining:
         monkeypatch.chdir(ROOT)
         args = [*ON_EMBEDDED, "--run_dir", str(tmp_path / "run")]
         main(["fit", *args, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"])
-        columns = (tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")
+        columns = (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
         assert "val/digits/accuracy" in columns
         load_classifier(tmp_path / "run" / "last.ckpt")
         capsys.readouterr()

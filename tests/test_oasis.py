@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.street_classes import TABLES
 from lightning_modules.codecs.oasis_discriminator import OasisDiscriminator
 from lightning_modules.critics.oasis import OasisCritic
 from lightning_modules.errors import SettingError
@@ -223,6 +224,23 @@ def test_refuses_codecs_it_does_not_fit() -> None:
         OasisCritic(ignored_class=11).network(codec_with(11))
     # The unconditional codec of a pair trains by the same settings as the conditional one.
     assert OasisCritic(2, ignored_class=11).network(codec_with(0)).classes == 1
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+def test_refuses_to_ignore_a_class_that_is_evaluated(table: str) -> None:
+    """The number of void differs from table to table: 11 is CamVid's, and Cityscapes' building."""
+    classes = TABLES[table]
+    for symbol in range(len(classes)):
+        critic = OasisCritic(ignored_class=symbol)
+        if symbol in classes.ignored:
+            critic.check_classes(classes)
+        else:
+            name = classes.names[symbol]
+            with pytest.raises(SettingError, match=rf"ignored_class is {symbol}, {name} in .* {table}"):
+                critic.check_classes(classes)
+    OasisCritic(ignored_class=None).check_classes(classes)
+    with pytest.raises(SettingError, match="ignored_class is 34, no class in"):
+        OasisCritic(ignored_class=34).check_classes(classes)
 
 
 def test_details_are_its_name_and_settings() -> None:

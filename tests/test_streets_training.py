@@ -19,7 +19,7 @@ from lightning_modules.critics.base import Critic
 from lightning_modules.critics.oasis import OasisCritic
 from lightning_modules.critics.patch import PatchCritic
 from lightning_modules.critics.wasserstein import WassersteinCritic
-from lightning_modules.errors import SettingError
+from lightning_modules.errors import CheckpointError, SettingError
 from lightning_modules.perceptual_decoder import AdversarialTraining, PerceptualDecoderModule
 from lightning_modules.two_stage import TwoStageModule
 from tests.conftest import quiet_trainer
@@ -160,6 +160,14 @@ def test_second_stage_alone_knows_lambda_and_takes_the_codec(scenes: Path, tmp_p
     fit(second, tmp_path / "second", scenes, max_epochs=1)
     assert all(torch.equal(value, second.codec.state_dict()[name]) for name, value in state_of(first.codec).items())
     assert second.result_identity()["lambda"] == second.setting()["lambda"] == 0.01
+    wrong = PerceptualDecoderModule(
+        ConditionalHyperprior(12, N=8, M=12), str(tmp_path / "first.ckpt"), lmbda=0.02, critic=OasisCritic(width=4)
+    )
+    with pytest.raises(CheckpointError, match=r"λ = 0\.01, but model\.lmbda is 0\.02.*--model\.lmbda 0\.01"):
+        fit(wrong, tmp_path / "wrong", scenes, max_epochs=1)
+    mistaken = two_stage(critic=OasisCritic(width=4, ignored_class=3))
+    with pytest.raises(SettingError, match=r"ignored_class is 3, road in the data's table camvid12.*leave out 11"):
+        fit(mistaken, tmp_path / "mistaken", scenes, max_epochs=1)
 
 
 def test_the_coder_of_label_maps_is_fitted_once_to_the_training_maps(scenes: Path, tmp_path: Path) -> None:
@@ -256,5 +264,14 @@ def test_label_maps_on_the_command_line_that_do_not_fit(
         ("classes", np.full((70, 130), CLASSES, np.uint8)),
     ):
         Image.fromarray(array).save(tmp_path / f"{name}.png")
-    assert "maps must have the image's height and width" in error("--label_maps", str(tmp_path / "small.png"))
-    assert f"has class {CLASSES}" in error("--label_maps", str(tmp_path / "classes.png"))
+    small = error("--label_maps", str(tmp_path / "small.png"))
+    assert "small.png: is 5x5 where 000.png is 130x70: maps must have the image's height and width" in small
+    assert "divided by 8, 17x9" in small
+    wrong = error("--label_maps", str(tmp_path / "classes.png"))
+    assert wrong.count("classes.png") == 1 and "data" not in wrong and "  " not in wrong
+    assert f"classes.png: has class {CLASSES}, where this checkpoint's codec takes 0..{CLASSES - 1}: correct" in wrong
+    Image.fromarray(np.zeros((70, 130), bool)).save(tmp_path / "bits.png")
+    bits = error("--label_maps", str(tmp_path / "bits.png"))
+    assert "bits.png: is black and white, 1 bit per pixel (mode 1)" in bits and "save it with 8 bits" in bits
+    Image.fromarray(np.zeros((70, 130), np.float32)).save(tmp_path / "real.tiff")
+    assert "is of float32 values (mode F)" in error("--label_maps", str(tmp_path / "real.tiff"))

@@ -36,14 +36,7 @@ def load_codec(path: str | Path, device: str | torch.device = "cpu", *, encoder:
     Raises:
         CheckpointError: No such file, not a checkpoint, or one of another program.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist: train one first (fit), or correct the path")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict) or "codec" not in checkpoint or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path} is a checkpoint, but not one that this program wrote (it names no codec)")
+    checkpoint = _read(path)
     name, config = checkpoint["codec"]["name"], checkpoint["codec"]["config"]
     if name not in _CODECS:
         raise CheckpointError(f"{path} holds codec {name!r}; this program knows {', '.join(sorted(_CODECS))}")
@@ -58,6 +51,27 @@ def load_codec(path: str | Path, device: str | torch.device = "cpu", *, encoder:
         text_encoder.load_state_dict(_part(checkpoint, "text_encoder."))
         text_encoder = text_encoder.to(device)
     return LoadedCodec(codec.to(device).eval().requires_grad_(False), text_encoder)
+
+
+def trained_with(path: str | Path) -> float | None:
+    """λ that the codec of a checkpoint was trained with; None where it has none, or the checkpoint does not say.
+
+    Raises:
+        CheckpointError: See `load_codec`.
+    """
+    return _read(path).get("lambda")
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist: train one first (fit), or correct the path")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if not isinstance(checkpoint, dict) or "codec" not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path} is a checkpoint, but not one that this program wrote (it names no codec)")
+    return checkpoint
 
 
 def _part(checkpoint: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from datamodules.street_classes import StreetClasses
 from lightning_modules.codecs.conditional_codec import ConditionalCodec
 
 
@@ -41,6 +42,14 @@ class Critic(ABC):
         Raises:
             SettingError: The critic does not fit the codec.
         """
+
+    def check_classes(self, classes: StreetClasses) -> None:
+        """Refuse settings that do not fit the data's table of classes; most have none that could.
+
+        Raises:
+            SettingError: One does not.
+        """
+        return
 
     @abstractmethod
     def losses(self, network: nn.Module, batch: CriticBatch) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from datamodules.street_classes import StreetClasses
 from lightning_modules.codecs.conditional_codec import ConditionalCodec
 from lightning_modules.codecs.keyed_noise import keyed_uniform
 from lightning_modules.codecs.oasis_discriminator import OasisDiscriminator
@@ -81,6 +82,21 @@ class OasisCritic(Critic):
                 "set it to one of them or to null"
             )
         return OasisDiscriminator(max(classes, 1), self.width, 3 if self.disc_condition == "xhat" else 0)
+
+    def check_classes(self, classes: StreetClasses) -> None:
+        """Refuse to ignore a class that evaluations count, which is the number of void in another table.
+
+        Raises:
+            SettingError: It is one.
+        """
+        if self.ignored_class is None or self.ignored_class in classes.ignored:
+            return
+        void = ", ".join(str(symbol) for symbol in sorted(classes.ignored)) or "none"
+        name = classes.names[self.ignored_class] if self.ignored_class < len(classes) else "no class"
+        raise SettingError(
+            f"critic.ignored_class is {self.ignored_class}, {name} in the data's table {classes.name}, of which "
+            f"evaluations leave out {void}: set it to one of these or to null"
+        )
 
     def losses(self, network: nn.Module, batch: CriticBatch) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Balanced cross-entropy of real pictures, cross-entropy of fakes, and LabelMix: one loss."""
