@@ -65,12 +65,16 @@ class Sweep:
         times = [float(line.split()[1]) for line in (self.output / trial / "events").read_text().splitlines()]
         return times[0], times[-1]
 
-    def in_background(self, *flags: str, ignore_sigint: bool = False) -> Process:
-        """The verb in a process of its own, as from a terminal, or as from a script's background."""
+    def in_background(self, *flags: str, ignore_sigint: bool = False, told: str = "told") -> Process:
+        """The verb in a process of its own, as from a terminal, or as from a script's background.
+
+        What it prints is in the file `told`, beside the sweep file.
+        """
+        path = self.file.parent / told
 
         def run() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN if ignore_sigint else signal.default_int_handler)
-            with self.told.open("w") as told, contextlib.redirect_stdout(told):
+            with path.open("w") as file, contextlib.redirect_stdout(file):
                 main(self.args(*flags))
 
         # A fork has imported all that the command line would take seconds to.
@@ -102,7 +106,10 @@ def test_every_point_is_trained_and_tested_once(sweep: Sweep, capsys: pytest.Cap
         "nested": {"a": [1]},
     }
     sweep.write(**values, rate=1e-05, on=True)
-    sweep.run("--test_config", "one.yaml", "--test_config", "two.yaml", "--", "--trainer.max_epochs", "2")
+    one, two = (str(sweep.file.with_name(name)) for name in ("one.yaml", "two.yaml"))
+    for config in (one, two):
+        Path(config).write_text("{}")
+    sweep.run("--test_config", one, "--test_config", two, "--", "--trainer.max_epochs", "2")
     names = [f"bits_{bits}-side_{side}" for bits in (4, 8) for side in ("none", "null")]
     assert sorted(p.name for p in sweep.output.iterdir()) == sorted(names)
     last = sweep.calls("bits_8-side_null")
@@ -110,15 +117,15 @@ def test_every_point_is_trained_and_tested_once(sweep: Sweep, capsys: pytest.Cap
     point = ["-c", f"{folder}/parameters.json", "--run_dir", folder]
     assert [call["argv"] for call in last] == [
         ["fit", "--trainer.max_epochs", "2", *point, "--if_exists", "resume"],
-        ["test", "-c", "one.yaml", "--trainer.max_epochs", "2", *point],
-        ["test", "-c", "two.yaml", "--trainer.max_epochs", "2", *point],
+        ["test", "-c", one, "--trainer.max_epochs", "2", *point],
+        ["test", "-c", two, "--trainer.max_epochs", "2", *point],
     ]
     expected = {"model.codec.init_args.bits": 8, "model.side": None, "nested": {"a": [1]}, "rate": 1e-05, "on": True}
     assert last[0]["parameters"] == expected
     done = json.loads((sweep.output / "bits_8-side_null" / "done.json").read_text())
     assert done["parameters"] == expected
     assert "4 of 4 trials are done" in capsys.readouterr().out
-    sweep.run("--test_config", "one.yaml", "--test_config", "two.yaml", "--", "--trainer.max_epochs", "2")
+    sweep.run("--test_config", one, "--test_config", two, "--", "--trainer.max_epochs", "2")
     assert all(len(sweep.calls(name)) == 3 for name in names), "what is done is not done again"
 
 
@@ -231,23 +238,6 @@ def test_a_second_signal_kills(sweep: Sweep) -> None:
     send(process, signal.SIGINT)
     process.join(30)
     assert process.exitcode == 130
-
-
-def test_two_sweeps_at_once_do_no_trial_twice(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep.write(point=[0, 1], steps=30, pause=0.05)
-    process = sweep.in_background("--jobs", "1")
-    sweep.wait_for("step-1", "point_0")
-    process.kill()  # the trial outlives its sweep
-    process.join(30)
-    assert "end" not in sweep.events("point_0")
-    sweep.run("--jobs", "2", code=1)
-    assert "left to another process  point_0" in capsys.readouterr().out
-    assert sweep.events("point_0").count("begin") == 1
-    assert sweep.events("point_1")[-1] == "test"
-    sweep.wait_for("end", "point_0")
-    time.sleep(0.5)
-    sweep.run()
-    assert sweep.events("point_0")[-1] == "test"
 
 
 def test_trials_of_other_parameters_or_flags_are_refused(sweep: Sweep) -> None:

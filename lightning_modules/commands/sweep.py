@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ from lightning_modules.sweeps.errors import SweepError
 
 if TYPE_CHECKING:
     from lightning_modules.sweeps.progress import Progress
+    from lightning_modules.sweeps.trials import Trial
+
+REPORT_NOTE = ".report"
+"""File among the trials on who has made which report last; locked while it is made."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the grid of a W&B sweep file without a server. Every trial is trained and tested in "
         "OUTPUT/TRIAL, where trial.log holds what it printed, and a report is made of all that are done. The same "
         "command again skips trials that are done and continues the others from their last checkpoints. Ctrl-C lets "
-        "running trials save. Exit code 1: some trials failed. W&B logs offline unless WANDB_MODE is set.",
+        "running trials save. Of several such commands at once each runs what no other does, and the last makes the "
+        "report. Exit code 1: some trials failed or were killed. W&B logs offline unless WANDB_MODE is set.",
         epilog="example: sweep sweeps/digits_rate.yaml --jobs 2 -- --trainer.accelerator cpu",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="W&B sweep file of method grid")
@@ -73,7 +79,8 @@ def main(args: list[str]) -> None:
     Raises:
         CommandError: A file that is no grid, settings that do not fit, folders that hold something else, or results
             that make no report.
-        SystemExit: With code 1 if trials are not done for another reason than `--limit`, with 130 after Ctrl-C.
+        SystemExit: With code 130 after Ctrl-C; with code 1 if trials are not done for another reason than `--limit`,
+            or that another sweep is still at work on them.
     """
     end = args.index("--") if "--" in args else len(args)
     options = _parser().parse_args(args[:end])
@@ -88,6 +95,8 @@ def _sweep(options: argparse.Namespace, flags: Sequence[str]) -> None:
     from lightning_modules.sweeps.trials import make_trials
 
     sweep = read_sweep(options.file)
+    for config in options.test_config:
+        _check_readable(config)
     output = options.output or Path("runs") / sweep.name
     trials = make_trials(sweep, output, options.test_config, flags)
     to_do = [trial for trial in trials if not trial.is_done(options.adopt)]
@@ -106,42 +115,102 @@ def _sweep(options: argparse.Namespace, flags: Sequence[str]) -> None:
     from lightning_modules.sweeps.progress import Progress
     from lightning_modules.sweeps.runner import Runner
 
+    if chosen:
+        _check_writable(output)
     progress = Progress()
     before = len(trials) - len(to_do)
+    earlier_report = _report_note(output)
     progress.say(
         f"{output}: {len(trials)} trials" + (f", {before} of them done before" if before else "") + f"; {len(slots)} "
         f"at a time" + (f" on GPUs {' and '.join(gpus)}" if gpus else "")
     )
     summary = Runner(slots, progress, options.adopt).run(chosen)
-    progress.say(f"{before + len(summary.done)} of {len(trials)} trials are done")
+    # Beyond --limit, others may have been at work.
+    others = [trial.name for trial in to_do if trial not in chosen and _is_done(trial, options.adopt)]
+    done = [t for t in trials if t not in to_do or t.name in summary.done or t.name in others]
+    progress.say(f"{len(done)} of {len(trials)} trials are done")
     for name, reason in summary.failed.items():
         progress.say(f"{name}  {reason}\n    {output / name / 'trial.log'}", "red")
+    for name in summary.interrupted:
+        progress.say(f"interrupted; the same command continues  {name}", "yellow")
     for name in summary.busy:
-        progress.say(f"left to another process  {name}", "yellow")
+        progress.say(f"left to another process, which still runs it  {name}", "yellow")
+    for name in summary.orphaned:
+        progress.say(
+            f"still running, but its sweep is gone: when it has ended, the same command continues  {name}", "red"
+        )
     if summary.stopped:
         progress.say("interrupted; the same command continues", "yellow")
         raise SystemExit(130)
-    # Whoever ends last makes the report, so that two do not write it at once.
-    if not summary.busy and options.report != "none":
-        done = [trial.folder for trial in trials if trial not in to_do or trial.name in summary.done]
+    if summary.busy:
+        last = "" if options.report == "none" else ": whoever ends last makes the report"
+        progress.say(f"others are still at work{last}", "yellow")
+    elif not summary.orphaned and options.report != "none":
         report = output / "report" if options.report is None else Path(options.report)
-        _report(done, report, f"Sweep {sweep.name}", progress)
-    if summary.failed or summary.busy:
+        _report(done, report, f"Sweep {sweep.name}", progress, output / REPORT_NOTE, earlier_report)
+    if summary.failed or summary.interrupted or summary.orphaned:
         raise SystemExit(1)
 
 
-def _report(folders: Sequence[Path], output: Path, title: str, progress: Progress) -> None:
-    """Make the report of trials that are done; there is none without result records."""
+def _check_readable(test_config: str) -> None:
+    """Find a mistyped file before hours of training."""
+    try:
+        Path(test_config).read_bytes()
+    except OSError as error:
+        raise CommandError(f"--test_config {test_config}: {error.strerror}: correct the path") from error
+
+
+def _check_writable(output: Path) -> None:
+    """Find in one line what every trial would fail of."""
+    from lightning_modules.sweeps.locks import check
+
+    try:
+        check(output)
+    except OSError as error:
+        raise CommandError(
+            f"{output}: trials cannot be written and locked there ({error.strerror}): choose another --output"
+        ) from error
+
+
+def _is_done(trial: Trial, adopt: bool) -> bool:
+    try:
+        return trial.is_done(adopt)
+    except SweepError:
+        return False
+
+
+def _report_note(output: Path) -> str:
+    try:
+        return (output / REPORT_NOTE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _report(
+    trials: Sequence[Trial], output: Path, title: str, progress: Progress, note: Path, earlier_note: str
+) -> None:
+    """Make the report of trials that are done, unless another process has done so since ours began.
+
+    There is none without result records.
+    """
     from lightning_modules.reports.make import make_report
     from lightning_modules.reports.writer import Options
+    from lightning_modules.sweeps.locks import alone
 
-    results = [folder / "results" for folder in folders if any((folder / "results").glob("*.json"))]
+    results = [t.folder / "results" for t in trials if any((t.folder / "results").glob("*.json"))]
     if not results:
         progress.say(f"no report: no trial has written a result record ({title})", "yellow")
         return
+    made = json.dumps({"report": str(output), "trials": [trial.name for trial in trials]}) + "\n"
     try:
-        with report_errors(output):
+        with report_errors(output), alone(note) as file:
+            text = file.read()
+            if text != earlier_note and text.startswith(made):
+                progress.say(f"{output}: another process has made the report")
+                return
             make_report(results, output, Options(title=title))
+            file.truncate(0)
+            file.write(made + datetime.now(UTC).isoformat() + "\n")
     except CommandError as error:
         raise CommandError(f"there is no report of the trials that are done: {error} (or --report none)") from error
 

@@ -1,8 +1,10 @@
 """What the console shows of a running sweep."""
 
+import contextlib
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -32,6 +34,9 @@ class Row(NamedTuple):
 class Progress:
     """Lines for what has happened and, on a terminal, a table of what is running.
 
+    Trials go on without them: where nobody reads any more, since the terminal was closed or `tee` was ended by the
+    same Ctrl-C, this falls silent.
+
     Args:
         console: Where to; None for standard output.
         refresh_seconds: How often the table is drawn.
@@ -40,24 +45,34 @@ class Progress:
     def __init__(self, console: Console | None = None, refresh_seconds: float = 1.0) -> None:
         self.console = console or Console(highlight=False)
         self.refresh_seconds = refresh_seconds
-        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._live = self._new_live()
         self._drawn = 0.0
+
+    def _new_live(self) -> Live:
+        return Live(console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         # Without a terminal, Live would print the last table once more at the end.
         if self.console.is_terminal:
-            self._live.start()
+            with self._silent_if_lost():
+                self._live.start()
+            if self.console.quiet:
+                # One that has not come to start cannot be stopped either.
+                self._live = self._new_live()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
-            self._live.stop()
+        # A terminal that has been closed is none any more, but Live has still to give standard output back.
+        if self._live.is_started:
+            with self._silent_if_lost():
+                self._live.stop()
 
     def say(self, line: str, style: str = "") -> None:
         """Print a line that stays, in one piece so that paths in it can be copied."""
-        self.console.print(Text(line, style=style), soft_wrap=True)
+        with self._silent_if_lost():
+            self.console.print(Text(line, style=style), soft_wrap=True)
 
     def show(self, running: Sequence[Row], counts: str) -> None:
         """Redraw the table, if that is due.
@@ -76,7 +91,18 @@ class Progress:
         table.add_column("log", no_wrap=True, overflow="ellipsis", ratio=1)
         for row in running:
             table.add_row(row.name, row.stage, duration(row.seconds), Text(last_line(row.log), style="dim"))
-        self._live.update(table, refresh=True)
+        with self._silent_if_lost():
+            self._live.update(table, refresh=True)
+
+    @contextlib.contextmanager
+    def _silent_if_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SystemExit):  # rich makes the latter of a broken pipe
+            self.console.quiet = True
+            # What is still in its buffer, and what others print, would fail again, at the latest when Python ends.
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), self.console.file.fileno())
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """Trials of a sweep: their names, folders and commands, and which of them are done."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -18,6 +19,7 @@ from lightning_modules.sweeps.sweep_file import ParameterPath, Sweep
 
 PARAMETERS = "parameters.json"
 DONE = "done.json"
+FAILED = "failed.json"
 LOG = "trial.log"
 
 _MACRO = re.compile(r"\$\{(\w+)\}")
@@ -93,8 +95,20 @@ class Trial(NamedTuple):
                 )
 
     def claim(self) -> None:
-        """Note whose the folder is."""
+        """Note whose the folder is, and that it is begun anew."""
         _write(self.parameters_file, self.parameters)
+        (self.folder / FAILED).unlink(missing_ok=True)
+
+    def failure(self) -> dict[str, Any] | None:
+        """What `mark_failed` has noted since the trial was last begun; None if it has not, or cannot be read."""
+        with contextlib.suppress(SweepError):
+            return _read(self.folder / FAILED)
+        return None
+
+    def mark_failed(self, reason: str) -> None:
+        """Note a failure for other sweeps at work on the same trials, as far as the folder can be written."""
+        with contextlib.suppress(OSError):
+            _write(self.folder / FAILED, {"reason": reason, "failed": datetime.now(UTC).isoformat()})
 
     def mark_done(self, seconds: float) -> None:
         """Note that training and tests have succeeded.
