@@ -10,7 +10,8 @@ COPY pyproject.toml constraints.txt ./
 RUN python -m venv /opt/venv
 # Requirements without the code, so that changes of the code do not install 6 GB again.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['dash'], sep='\n')" \
         > /opt/venv/requirements.txt \
     && /opt/venv/bin/python -m pip install --disable-pip-version-check --only-binary :all: \
         --constraint constraints.txt --requirement /opt/venv/requirements.txt \

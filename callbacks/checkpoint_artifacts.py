@@ -11,7 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks.record import setting_in_words
+from callbacks.record import place_and_variant
 from lightning_modules.run_directory import LAST_CHECKPOINT
 
 ARTIFACT_TYPE = "model"
@@ -22,11 +22,12 @@ class CheckpointArtifacts(L.Callback):
     """Hands the checkpoints of a finished `fit` to W&B: the last one, and those that `ModelCheckpoint`s keep.
 
     The last checkpoint becomes a version of the artifact `{codec}-last`, the best (`save_top_k` of them) one of
-    `{codec}-best`. Both have an alias that places them on the rate-distortion curve, `lmbda-0.0016` (or
-    `code_bits-4` where the length of the code sets the rate), which W&B moves to the newest run of that value; beside
-    it stands W&B's own `latest`. Metadata holds step, epoch, λ, setting and directory of the run, the fingerprint of
-    the last weights, and the scores of the best. Nothing is handed over while training runs, nor after an
-    interruption: the run that continues does so at its own end.
+    `{codec}-best`. Both have an alias that says which curve they are on and where: `lmbda-0.0016` of the paper's
+    model, `lmbda-0.0016-k_p-0.0` of an ablation (`bits-4-label` where the length of the code sets the rate). W&B
+    moves it to the newest run of that model and value; its own `latest` is the newest of all. Metadata holds step,
+    epoch, λ, setting and directory of the run, the fingerprint of the last weights, and the scores of the best.
+    Nothing is handed over while training runs, nor after an interruption: the run that continues does so at its own
+    end.
 
     No configuration has this callback unless it asks for it (`configs/logger/wandb_checkpoints.yaml`): a checkpoint
     holds the optimiser's state and, of TACO, the text encoder, which is some hundred megabytes, and a server keeps
@@ -61,15 +62,20 @@ class CheckpointArtifacts(L.Callback):
 
 
 def place_alias(identity: Mapping[str, Any]) -> str | None:
-    """What places a model on its curve, as an alias: `lmbda-0.0016`, `code_bits-4`; None where nothing does.
+    """What places a model on its curve and tells the curve from others of the codec, as an alias.
+
+    `lmbda-0.0016`, or `lmbda-0.0016-k_p-0.0` and `lmbda-0.0016-frozen_base` with a setting; None where there is
+    neither λ nor setting.
 
     Args:
         identity: Of the module's `result_identity`.
     """
-    if identity.get("setting") or identity.get("lambda") is not None:
-        name, value = setting_in_words(identity).split(" = ")
-        return _UNFIT.sub("_", f"{'lmbda' if name in ('λ', 'lambda') else name}-{value}")
-    return None
+    if not identity.get("setting") and identity.get("lambda") is None:
+        return None
+    (name, value), variant = place_and_variant(identity)
+    items = [f"{'lmbda' if name in ('λ', 'lambda') else name}-{value}"]
+    items += [other if isinstance(other, str) else f"{key}-{other}" for key, other in variant.items()]
+    return _UNFIT.sub("_", "-".join(items))
 
 
 def _identity(pl_module: L.LightningModule) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """The points of a test and its records, handed to W&B."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ def log_points(trainer: L.Trainer, written: Sequence[tuple[Mapping[str, Any], Pa
 
     The table `rd_points` is what custom charts join over runs. Each record goes to the run's files under the name
     that it has in the run directory (`results/kodak.json`), so that tables of BD values can be made from W&B alone,
-    with all checks of comparability. The group of the points is the run's, or else its sweep.
+    with all checks of comparability. It goes there as a copy: a run that waits for `wandb sync` can be moved, and
+    sends what this test has measured, even if a later one has replaced the record. The group of the points is the
+    run's, or else its sweep.
 
     Args:
         trainer: With or without a W&B logger.
@@ -28,5 +31,11 @@ def log_points(trainer: L.Trainer, written: Sequence[tuple[Mapping[str, Any], Pa
             rows = [point_row(record, run.group or run.sweep_id or "") for record, _ in written]
             columns, lines = as_table(rows)
             logger.log_table(RD_POINTS, columns=columns, data=lines)
+            if run.disabled:
+                continue
             for _, path in written:
-                run.save(str(path.resolve()), base_path=str(Path(trainer.default_root_dir).resolve()), policy="now")
+                # W&B itself would link to the record, by its absolute path.
+                kept = Path(run.dir) / path.relative_to(trainer.default_root_dir)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, kept)
+                run.save(str(kept), base_path=run.dir, policy="now", glob=False)

@@ -108,7 +108,6 @@ def test_chart_panels_are_queried_as_wandb_does_itself(results: Path) -> None:
 def test_commands_repeat_the_runs(results: Path) -> None:
     lines = commands(read_content([results]), ["dashboard", "--sweep", "a b"])
     assert "python -m lightning_modules.cli fit -c runs/taco_0.003/config.yaml" in lines
-    assert "python -m lightning_modules.cli test -c runs/taco_0.003/config_test.yaml" in lines
     assert (
         "# taco: commit 0123abc" in lines and lines[-1] == "python -m lightning_modules.cli dashboard --sweep 'a b'"
     )

@@ -122,7 +122,8 @@ def test_process_is_not_root_and_writes_where_it_may() -> None:
 def test_versions_are_those_of_the_constraints() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = constraints()
-    for requirement in project["dependencies"]:
+    extra = project["optional-dependencies"]["dash"]  # the verb `dashboard`
+    for requirement in [*project["dependencies"], *extra]:
         assert normal(re.split(r"[\[<>=~! ]", requirement)[0]) in pinned, requirement
     python, cuda = (text.split()[0] for text in of("FROM", FILE))
     version = re.fullmatch(r"python:(3\.\d+)\.\d+-slim-\w+", python)
@@ -131,7 +132,10 @@ def test_versions_are_those_of_the_constraints() -> None:
     major, minor = (int(part) for part in pinned["cuda-toolkit"].split(".")[:2])
     assert base and int(base[1]) == major and int(base[2]) <= minor
     (install,) = [text for text in of("RUN", FILE) if "pip install" in text]
-    assert "--constraint constraints.txt" in install and "['project']['dependencies']" in install
+    assert "--constraint constraints.txt" in install
+    script = shlex.split(install.split("> /opt/venv")[0])
+    lines = check(sys.executable, *script[script.index("-c") :]).splitlines()
+    assert lines == [*project["dependencies"], *extra]
 
 
 def test_entrypoint_runs_from_what_was_copied(tmp_path: Path) -> None:
@@ -146,7 +150,8 @@ def test_entrypoint_runs_from_what_was_copied(tmp_path: Path) -> None:
         return done.stdout
 
     assert "fit" in run(*default)
-    (documented_run,) = documented("docker run")
+    assert "Rate-distortion" in run("dashboard", "--entity", "team", "--project", "taco", "--print-json")
+    documented_run, _ = documented("docker run")
     config = run(*documented_run[documented_run.index("taco-lab") + 1 :], "--print_config")
     assert yaml.safe_load(config)["data"]["init_args"]["root"] == f"{tmp_path}/data/coco"
     assert yaml.safe_load(config)["run_dir"].startswith("runs/")
@@ -161,7 +166,14 @@ def test_documented_commands_match_the_image() -> None:
     (build,) = documented("docker build")
     tag = build[build.index("--tag") + 1]
     assert f"docker build --tag {tag} ." in (ROOT / "Dockerfile").read_text()
-    (run,) = documented("docker run")
+    run, reporting = documented("docker run")
+    assert tag in reporting and "$PWD/docs/results:/workspace/docs/results:ro" in reporting
+    assert "docs/results" not in {source for source, _ in copied()}, "a mount would hide what is in the image"
+    from lightning_modules.commands.report import _parser
+
+    options = _parser().parse_args(reporting[reporting.index(tag) + 2 :])
+    assert all((ROOT / path).is_dir() and path.is_relative_to("docs/results") for path in options.results)
+    assert options.output.is_relative_to("runs"), "elsewhere it would go with the container"
     mounts = [run[i + 1].split(":") for i, word in enumerate(run) if word == "-v"]
     assert {mount[1] for mount in mounts} == {"/data", "/workspace/runs", "/cache"} == set(places().values())
     assert [mount[2:] for mount in mounts if mount[1] == "/data"] == [["ro"]]
@@ -189,6 +201,17 @@ def test_compose_file() -> None:
 
     options = _parser().parse_args(services["report"]["command"][1:])
     assert options.watch and services["report"]["network_mode"] == "host"
+    from lightning_modules.commands.sweep import _parser as sweep_parser
+
+    tests = services["tests"]
+    assert tests["entrypoint"] == json.loads(of("ENTRYPOINT")[0])
+    finishing = sweep_parser().parse_args(tests["command"][1:])
+    assert tests["command"][0] == "sweep" and finishing.adopt and finishing.test_config
+    # Their records lie where the report looks, and they begin when no agent writes there.
+    sweep = yaml.safe_load((ROOT / finishing.file).read_text())
+    assert [Path("runs") / sweep["name"]] == options.results
+    assert tests["depends_on"] == {name: {"condition": "service_completed_successfully"} for name in agents}
+    assert all((ROOT / config).is_file() for config in finishing.test_config)
     if shutil.which("check-jsonschema", path=BIN) is None:
         pytest.skip("check-jsonschema is not installed: the file is not held against the Compose specification")
     check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml")

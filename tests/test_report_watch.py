@@ -6,6 +6,9 @@ import os
 import re
 import shutil
 import socket
+import struct
+import threading
+import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -217,3 +220,27 @@ def test_server_answers_this_machine_alone() -> None:
         server.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", urlsplit(server.address).port or 0), 5)
+
+
+def test_connections_that_are_reset_say_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = PageServer(0, Page("text", "1"))
+    over = threading.Semaphore(0)
+    close = server._server.shutdown_request
+    monkeypatch.setattr(server._server, "shutdown_request", lambda request: (close(request), over.release()))
+    try:
+        place = ("127.0.0.1", urlsplit(server.address).port)
+        for said in (b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n"):
+            with socket.create_connection(place) as connection:
+                connection.sendall(said)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            assert over.acquire(timeout=30)
+        assert capsys.readouterr().err == ""
+        server.page = Page(None, "2")  # type: ignore[arg-type]
+        with pytest.raises(OSError), urllib.request.urlopen(server.address, timeout=30):
+            pass
+        assert over.acquire(timeout=30)
+        assert "AttributeError" in capsys.readouterr().err, "what is not the browser's doing is shown"
+    finally:
+        server.close()

@@ -245,11 +245,16 @@ def test_artifacts_need_no_wandb(tmp_path: Path) -> None:
 
 
 def test_aliases() -> None:
-    assert place_alias({"lambda": 0.0016}) == "lmbda-0.0016"
-    assert (
-        place_alias({"lambda": 0.0006, "setting": {"lambda": 0.0006, "side_information": "none"}}) == "lmbda-0.0006"
-    )
-    assert place_alias({"lambda": None, "setting": {"bits": 4, "side_information": "label"}}) == "bits-4"
+    settings = (None, {"k_p": 0.0}, {"loss": "TACO's loss"}, {"base": "frozen base"})
+    assert [place_alias({"lambda": 0.0016, "setting": setting}) for setting in settings] == [
+        "lmbda-0.0016",
+        "lmbda-0.0016-k_p-0.0",
+        "lmbda-0.0016-TACO_s_loss",
+        "lmbda-0.0016-frozen_base",
+    ]
+    swept = {"lambda": 0.0006, "side_information": "none"}
+    assert place_alias({"lambda": 0.0006, "setting": swept}) == "lmbda-0.0006-none"
+    assert place_alias({"lambda": None, "setting": {"bits": 4, "side_information": "label"}}) == "bits-4-label"
     assert place_alias({"lambda": None, "setting": {"odd name": "a/b"}}) == "odd_name-a_b"
     assert place_alias({"lambda": None}) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -102,6 +103,8 @@ def _send(options: argparse.Namespace, args: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         fetched = fetch_records(api, options.entity, options.project, options.sweep, Path(folder))
         content = read_content(options.results, fetched.folders, fetched.logged, options.anchor)
+        for notice in content.notices:
+            print(f"Not shown: {notice}", file=sys.stderr)
         chart = put_chart(api, options.entity, rd_chart(content.local), memory, name)
         where = (content, options.entity, options.project, chart, options.sweep)
         print(f"workspace  {put_workspace(workspace(*where), memory, name, options.view)}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callbacks.names import BPP, Stage, metric_key
 from callbacks.rd_points import Cell, point_row
 from callbacks.record import series_name
-from lightning_modules.reports.curves import figures_of, load_curves
+from lightning_modules.dashboard.groups import read_groups, result_of
+from lightning_modules.reports.curves import build_curves, figures_of
 from lightning_modules.reports.errors import ReportError
 from lightning_modules.reports.model import Curve, Figure, Point
+from lightning_modules.reports.records import find_records, read_points
 from lightning_modules.reports.tables import Table, bd_tables
 from lightning_modules.reports.writer import default_anchor
 
@@ -27,6 +29,8 @@ class Content:
     """Names in the summaries of the project's runs."""
     anchor: str | None = None
     """What BD values are against; None chooses for each data set."""
+    notices: tuple[str, ...] = ()
+    """Which of the runs' records are not shown, and why."""
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -65,7 +69,7 @@ class Content:
 
 def read_content(
     local: Sequence[Path],
-    fetched: Sequence[Path] = (),
+    fetched: Mapping[Path, str] | None = None,
     logged: Collection[str] = (),
     anchor: str | None = None,
 ) -> Content:
@@ -73,25 +77,43 @@ def read_content(
 
     Args:
         local: Records, or folders of them, on this machine.
-        fetched: Folders of records that the project's runs hold, one for each group of runs. A local record of the
-            same result is not counted again.
+        fetched: Folders of records that the project's runs hold -> the group of these runs, whose curves are their
+            own, as in the chart. A local record of the same result is not counted again.
         logged: Names in the runs' summaries.
         anchor: What BD values are against, under its name in the curves.
 
     Raises:
-        ReportError: Records that cannot be read or do not fit together, or no curve is the anchor.
+        ReportError: Records on this machine that cannot be read or do not fit together, or no curve is the anchor.
     """
-    curves = tuple(load_curves([*fetched, *local]))
+    shared, notices = read_groups(fetched or {})
+    own = _own_points(local, shared)
+    curves = tuple(build_curves({"W&B": shared, **own}))
     if anchor is not None and all(curve.codec != anchor for curve in curves):
         there = ", ".join(dict.fromkeys(curve.codec for curve in curves)) or "no results"
         raise ReportError(f"--anchor {anchor}: no such codec in these results; there are {there}")
-    rows = tuple(
-        _row(curve, point)
-        for curve in curves
-        for point in curve.points
-        if not any(Path(point.source).is_relative_to(folder) for folder in fetched)
-    )
-    return Content(curves, rows, frozenset(logged), anchor)
+    sources = {point.source for group in own.values() for point in group}
+    rows = tuple(_row(curve, point) for curve in curves for point in curve.points if point.source in sources)
+    return Content(curves, rows, frozenset(logged), anchor, tuple(notices))
+
+
+def _own_points(paths: Sequence[Path], shared: Sequence[Point]) -> dict[str, list[Point]]:
+    """Argument -> points found there that the runs do not hold, none under the name of a curve of theirs."""
+    known = {result_of(point) for point in shared if point.record is not None}
+    names = {point.codec for point in shared}
+    files: dict[Path, tuple[Path, Path]] = {}
+    for path in paths:
+        for file in find_records([path]):
+            files.setdefault(file.resolve(), (path, file))
+    points: dict[str, list[Point]] = {}
+    for path, file in files.values():
+        for point in read_points(file):
+            if point.record is not None:
+                if result_of(point) in known:
+                    continue
+                if names & {point.codec, point_row(point.record)["curve"]}:
+                    point = replace(point, codec=f"{point.codec} (local)")
+            points.setdefault(str(path), []).append(point)
+    return points
 
 
 def _row(curve: Curve, point: Point) -> dict[str, Cell]:

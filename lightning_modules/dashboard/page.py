@@ -19,6 +19,7 @@ from lightning_modules.dashboard.panels import (
     short_id,
     title_of,
 )
+from lightning_modules.dashboard.tested_with import PATTERN, config_of
 from lightning_modules.reports.markdown import table_markdown
 from lightning_modules.reports.table import Table
 from lightning_modules.reports.tables import points_table
@@ -67,6 +68,7 @@ def report(
     blocks = [
         wr.P(text=INTRODUCTION),
         wr.TableOfContents(),
+        *(wr.P(text=f"Not shown: {notice.rstrip('.')}.") for notice in content.notices),
         wr.H2(text="Curves"),
         wr.P(text=ABOUT_CURVES),
         *_grid("Curves", rd_panels(content, chart), sweeps, columns=2),
@@ -89,15 +91,27 @@ def report(
 
 
 def commands(content: Content, command: Sequence[str] = ()) -> list[str]:
-    """Lines of a shell that train and test again what the records are of, and make this page again."""
+    """Lines of a shell that train and test again what the records are of, and make this page again.
+
+    A test's line names the config that the record was made with, and is a comment where that is not on this machine.
+    """
     lines: dict[str, None] = {}  # in order, each once
     for record in (p.record for curve in content.curves for p in curve.points if p.record is not None):
         lines[f"# {_made_by(record)}"] = None
         folder = (record.get("config") or {}).get("run_dir")
         if folder is not None:
             lines[shlex.join([*PROGRAM, "fit", "-c", f"{folder}/{CONFIG}"])] = None
-            lines[shlex.join([*PROGRAM, "test", "-c", f"{folder}/config_test.yaml"])] = None
+            lines[_test_again(record, folder)] = None
     return [*lines, *([shlex.join([*PROGRAM, *command])] if command else [])]
+
+
+def _test_again(record: Mapping[str, Any], folder: str) -> str:
+    config = config_of(record)
+    if config is not None:
+        return shlex.join([*PROGRAM, "test", "-c", config])
+    return (
+        f"# test on {record['dataset']}: {folder}/{PATTERN} with the record's config was not where this page was made"
+    )
 
 
 def _made_by(record: Mapping[str, Any]) -> str:

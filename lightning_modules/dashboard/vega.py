@@ -15,6 +15,11 @@ LABEL = "label"
 """Column that the chart makes: the curve, with the group of its runs where they have one."""
 
 
+def label(curve: str, group: str) -> str:
+    """The name of a curve, as the chart itself makes it of its columns."""
+    return f"{curve} · {group}" if group else curve
+
+
 def rd_chart(local: Sequence[Mapping[str, Cell]] = ()) -> dict[str, Any]:
     """One figure over the rate on one data set: the points of each curve, joined by rising rate.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning_modules.reports.errors import ReportError
 
@@ -41,7 +42,7 @@ class PageServer:
     def __init__(self, port: int, page: Page) -> None:
         self.page = page
         try:
-            self._server = ThreadingHTTPServer((HOST, port), _handler(self))
+            self._server = _Server((HOST, port), _handler(self))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
@@ -62,6 +63,13 @@ class PageServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A browser drops connections as it likes; any other error is ours, and is shown.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(server: PageServer) -> type[BaseHTTPRequestHandler]:
