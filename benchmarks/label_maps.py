@@ -1,6 +1,9 @@
 """Size of label maps under lossless coders: CamVid's 24 validation maps at an eighth of 512x256.
 
-    python benchmarks/label_maps.py [--root DATA_ROOT/camvid] [--width 512 --height 256] [--markdown FILE]
+    python benchmarks/label_maps.py [--root DATA_ROOT/camvid] [--width 512 --height 256] [--markdown PAGE]
+
+PAGE is made, or gets a new table between its lines `<!-- label maps -->` and `<!-- end of label maps -->`; whatever
+else stands in it stays.
 
 Every size is of real bytes, headers included, but for the row of counts with back-off, which is of its
 probabilities. Rows of the fitted model: this project's stream of one map alone, and the same probabilities through
@@ -36,6 +39,8 @@ from lightning_modules.codecs.range_coder import SymbolDecoder, SymbolEncoder
 CLASSES, SCALE = 12, 8
 Coder = tuple[Callable[[Tensor], bytes], Callable[[bytes, Tensor], Tensor]]
 """Map to bytes; bytes, and a map of the same size, to the map."""
+BEGIN, END = "<!-- label maps -->", "<!-- end of label maps -->"
+"""Lines of a page between which the table is."""
 _LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
 
 
@@ -165,6 +170,30 @@ def measured(coder: Coder, maps: list[Tensor]) -> tuple[float, float, float]:
     return statistics.mean(bits[1:]), 1e3 * statistics.median(encoding[1:]), 1e3 * statistics.median(decoding[1:])
 
 
+def page_around(page: Path) -> tuple[str, str]:
+    """What stands before the table of a page, and behind it; nothing where there is no page yet.
+
+    Raises:
+        ValueError: The page has no single place for the table.
+    """
+    if not page.exists():
+        return "", ""
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+    begins, ends = ([i for i, line in enumerate(lines) if line.strip() == mark] for mark in (BEGIN, END))
+    if len(begins) != 1 or len(ends) != 1 or begins > ends:
+        raise ValueError(
+            f"{page} exists and has no place for the table: put one line {BEGIN} and below it one line {END} where "
+            "it shall stand, or name a new file"
+        )
+    return "".join(lines[: begins[0]]), "".join(lines[ends[0] + 1 :])
+
+
+def write_table(page: Path, table: str) -> None:
+    """Put a table into a page in place of its older one; see `page_around`."""
+    before, behind = page_around(page)
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}\n{behind}", encoding="utf-8")
+
+
 def main() -> None:
     """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,8 +201,13 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=default, help="folder with trainannot and valannot")
     parser.add_argument("--width", type=int, default=512, help="of the images")
     parser.add_argument("--height", type=int, default=256, help="of the images")
-    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="also write the table to this page")
     options = parser.parse_args()
+    if options.markdown:
+        try:
+            page_around(options.markdown)  # now, and not after minutes of measuring
+        except ValueError as error:
+            parser.error(str(error))
     torch.set_num_threads(1)
     size = options.width, options.height
     training, full = read_maps(options.root / "trainannot", size), read_maps(options.root / "valannot", size)
@@ -221,7 +255,7 @@ def main() -> None:
     if options.markdown:
         lines = [header, ("---",) + ("---:",) * 4, *cells]
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        options.markdown.write_text(f"{title}\n\n{text}\n", encoding="utf-8")
+        write_table(options.markdown, f"{title}:\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ class DigitClassifier(Classifier):
 
     Args:
         checkpoint: written by that command, such as `runs/digits_classifier/last.ckpt`.
-        make: arguments of the command line that write the checkpoint where it does not exist; null makes none.
+        make: arguments of the command line that write the checkpoint where it does not exist, and that continue its
+            training where this has not come to its end by the `config.yaml` beside it; null takes what is there.
     """
 
     def __init__(self, checkpoint: str, make: str | None = None) -> None:

@@ -2,18 +2,23 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from lightning_modules.errors import PretrainedError
 from lightning_modules.pretrained import unusable_file
+from lightning_modules.run_directory import CONFIG, LAST_CHECKPOINT
 
 _PREFIX = "network."
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError)
+"""What torch.load raises at files that are no checkpoints."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -43,6 +48,8 @@ class JudgeKind:
     def load(self, path: str | Path, setting: str, build: Callable[[Any], Network]) -> tuple[Network, Any, str]:
         """Rebuild a network from what its checkpoint says of it, on the CPU, in eval mode and without gradients.
 
+        A checkpoint of a training that has not finished gives a warning.
+
         Args:
             path: A checkpoint that training wrote.
             setting: The configuration setting that `path` came from, named in errors.
@@ -61,7 +68,7 @@ class JudgeKind:
             )
         try:
             checkpoint: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        except _UNREADABLE as error:
             problem = f"it cannot be read as a checkpoint ({type(error).__name__}: {_beginning(error)})"
             raise unusable_file(self.part, path, f"{problem}; {self.made_by}", setting) from error
         told = checkpoint.get(self.key) if isinstance(checkpoint, dict) else None
@@ -85,7 +92,51 @@ class JudgeKind:
             found, noted = weights_name(digest), weights_name(told["sha"])
             problem = f"its weights are {found} where it notes {noted}; it is damaged"
             raise unusable_file(self.part, path, f"{problem}; {self.made_by}", setting)
+        if (progress := _unfinished(file, checkpoint)) is not None:
+            warnings.warn(
+                f"{self.part}: the training of {path} (given by {setting}) has only come to {progress}; its figures "
+                "are not those of the finished network",
+                stacklevel=2,
+            )
         return network.eval().requires_grad_(False), told[self.detail], digest
+
+
+def unfinished(path: Path) -> str | None:
+    """How far the training of a checkpoint has come, such as "epoch 3 of 45", where that is not its end.
+
+    `last.ckpt` is written after every epoch. What its training's end is says the `config.yaml` beside it: its
+    `max_epochs` or `max_steps`.
+
+    Returns:
+        None where the training has finished, and where nothing tells: a checkpoint of another name or without such a
+        config counts as it is, and of a file that is no checkpoint loading says what is wrong.
+    """
+    try:
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except _UNREADABLE:
+        return None
+    return _unfinished(path, checkpoint)
+
+
+def _unfinished(path: Path, checkpoint: Any) -> str | None:
+    config = path.with_name(CONFIG)
+    if path.name != LAST_CHECKPOINT or not config.is_file():
+        return None
+    try:
+        trainer = yaml.safe_load(config.read_text(encoding="utf-8"))["trainer"]
+        epochs, steps = trainer["max_epochs"], trainer["max_steps"]
+        # As the trainer tells it: one epoch more than `completed` when a checkpoint is written at an epoch's end.
+        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        taken = checkpoint["global_step"]
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError):
+        return None
+    ends = [(done, epochs, "epoch"), (taken, steps, "step")]
+    limited = [end for end in ends if isinstance(end[1], int) and end[1] > 0]
+    # Training stops at the limit that it reaches first.
+    if not limited or any(count >= limit for count, limit, _ in limited):
+        return None
+    count, limit, unit = limited[0]
+    return f"{unit} {count} of {limit}"
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

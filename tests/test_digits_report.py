@@ -1,5 +1,6 @@
 """Tables and claims of the digits report, from records whose figures are known."""
 
+import json
 import math
 from pathlib import Path
 
@@ -139,6 +140,20 @@ def test_claims_hold_for_records_that_meet_them(tmp_path: Path) -> None:
     deviation = next(row for claim, row in found.items() if claim.startswith("MSE(a)"))
     assert deviation["measured"].startswith("2.00 % at a = 0.5")
     assert len([claim for claim in found if claim.startswith("MSE of g2")]) == 10
+
+
+@pytest.mark.parametrize(("code_bits", "compared"), [(4, False), (8, True)])
+def test_accuracies_of_two_judges_are_not_compared(tmp_path: Path, code_bits: int, compared: bool) -> None:
+    folder = write_methods(tmp_path / "runs")
+    (path,) = folder.glob(f"none_{code_bits}/results/*g2.json")  # of the lowest rate and of another
+    record = json.loads(path.read_text())
+    record["protocols"]["accuracy"]["weights"] = "sha256 0123456789abcdef"
+    path.write_text(json.dumps(record))
+    draft = Drafted(folder)
+    row = draft.checks()["accuracy of proposed g2 > that of Yan et al., both at their lowest rate"]
+    reason = "the protocols of accuracy of Proposed g2 and Yan et al. 2021 differ: weights is None and 'sha256 0123"
+    assert (row["verdict"] == "holds") is compared
+    assert (row["verdict"] == "n/a" and reason in draft.page) is not compared
 
 
 def test_claims_that_fail_say_so_with_numbers(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""Label maps as side information: taken from a batch, checked, embedded."""
+"""Label maps as side information: taken from a batch, and checked."""
 
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lightning_modules.codecs.side_information import LabelMap
 from lightning_modules.errors import SettingError
@@ -59,19 +58,3 @@ def test_classes_out_of_range_are_refused(value: int) -> None:
     segmentation[1, 1, 2] = value
     with pytest.raises(SettingError, match=rf"camvid-val has class {value} in the label map of b\.png.*0\.\.11"):
         KIND.of(batch_of(segmentation, 16, 24))
-
-
-@pytest.mark.parametrize("scale", [8, 4, 2, 1, 0.5, 0.25])
-def test_embedding_is_one_hot_and_nearest(scale: float) -> None:
-    maps = maps_of(8, 16)
-    height, width = int(8 * scale), int(16 * scale)
-    embedded = KIND.embed(maps, height, width)
-    plain = F.one_hot(maps, KIND.channels).movedim(-1, 1).float()
-    assert embedded.dtype == torch.float32
-    assert torch.equal(embedded, F.interpolate(plain, (height, width), mode="nearest"))
-
-
-def test_embedding_at_sizes_that_do_not_divide() -> None:
-    maps = maps_of(5, 7)
-    found = KIND.embed(maps, 13, 3).argmax(1)
-    assert found.tolist() == [[[int(m[y * 5 // 13, x * 7 // 3]) for x in range(3)] for y in range(13)] for m in maps]

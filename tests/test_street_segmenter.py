@@ -22,6 +22,7 @@ from datamodules.street_scenes import StreetScenesDataModule
 from lightning_modules.cli import main
 from lightning_modules.codecs.keyed_noise import keyed_uniform
 from lightning_modules.errors import PretrainedError, SettingError
+from lightning_modules.judge_checkpoint import unfinished
 from lightning_modules.segmentation import SegmentationModule, balanced_cross_entropy
 from lightning_modules.segmentation_augmentation import random_colours, random_windows
 from lightning_modules.segmentation_network import StreetUNet, load_segmenter
@@ -222,7 +223,13 @@ class TestTraining:
         args += ["--run_dir", str(tmp_path / "run"), "--data.root", str(root), "--data.size", f"[{HEIGHT}, {WIDTH}]"]
         args += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
         main(["fit", *args])
-        assert load_segmenter(tmp_path / "run" / "last.ckpt").table is TABLES["camvid12"]
+        last, config = tmp_path / "run" / "last.ckpt", tmp_path / "run" / "config.yaml"
+        assert load_segmenter(last).table is TABLES["camvid12"] and unfinished(last) is None
+        text = config.read_text()
+        config.write_text(text.replace("max_epochs: 1\n", "max_epochs: 2\n"))  # as if it had been interrupted
+        with pytest.warns(UserWarning, match=r"street segmenter: the training of .* has only come to epoch 1 of 2"):
+            load_segmenter(last)
+        config.write_text(text)
         capsys.readouterr()
         main(["test", *args])
         assert "test/camvid-val/miou" in capsys.readouterr().out

@@ -175,6 +175,22 @@ def test_miou_is_never_extrapolated(tmp_path: Path, rate: float, values: dict[st
     assert row["verdict"] == "n/a" and reason in draft.page
 
 
+def test_miou_of_two_judges_is_not_compared(tmp_path: Path) -> None:
+    folder = write_methods(tmp_path / "runs")
+    for lmbda in PLAIN:
+        path = record_of(folder, lmbda, False, "g2")
+        record = json.loads(path.read_text())
+        record["protocols"]["miou"]["weights"] = "sha256 0123456789abcdef"
+        path.write_text(json.dumps(record))
+    draft = Drafted(folder)
+    found = {claim: row["verdict"] for claim, row in draft.checks().items() if claim.startswith("mIoU")}
+    yan = "mIoU of Proposed g2 > that of Yan et al. 2021 at the same rate"
+    assert found.pop(yan) == "n/a" and not any(claim.startswith(yan) for claim in found)
+    assert set(found.values()) == {"holds"}  # against the HiFiC-like codec, by the same judge
+    reason = "the protocols of mIoU of Proposed g2 and Yan et al. 2021 differ: weights is None and 'sha256 0123456789"
+    assert reason in draft.page
+
+
 def test_claims_that_fail_say_so_with_numbers(tmp_path: Path) -> None:
     folder = write_methods(tmp_path / "runs")
     record_of(folder, 0.0003, True, "g2", mse=2.21 * figures(True, "g1", "oasis", 0.11)["mse"], miou=1.0)

@@ -92,14 +92,25 @@ class LabelMap:
         self.classes = classes
         self.scale = scale
 
-    @property
-    def channels(self) -> int:
-        """Of the embedding."""
-        return self.classes
+    def taken(self, maps: Tensor, height: int, width: int) -> Tensor | None:
+        """What is sent of maps (B, H, W) for pictures of a size: every `scale`-th row and column from the first; of
+        maps that are reduced already, all. None for maps of another size.
+        """
+        if maps.shape[1:] == (height, width):
+            maps = maps[..., :: self.scale, :: self.scale]
+        return maps if maps.shape[1:] == self.reduced_size(height, width) else None
 
-    def reduced(self, maps: Tensor) -> Tensor:
-        """Every `scale`-th row and column of maps (..., H, W), from the first."""
-        return maps[..., :: self.scale, :: self.scale]
+    def reduced_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that are sent for a picture."""
+        return -(-height // self.scale), -(-width // self.scale)
+
+    def first_wrong(self, maps: Tensor) -> tuple[int, int] | None:
+        """The first map (by number) that has a class out of range, and such a class of it."""
+        wrong = ((maps < 0) | (maps >= self.classes)).flatten(1)
+        if not bool(wrong.any()):
+            return None
+        first = int(wrong.any(1).nonzero()[0])
+        return first, int(maps[first].flatten()[wrong[first]][0])
 
     def of(self, batch: Mapping[str, Any]) -> Tensor:
         """Y of a batch, int64 (B, ceil(H / scale), ceil(W / scale)).
@@ -118,21 +129,19 @@ class LabelMap:
             )
         given: Tensor = batch["segmentation"]
         height, width = batch["image"].shape[-2:]
-        rows, columns = -(-height // self.scale), -(-width // self.scale)
-        maps = self.reduced(given) if given.shape[1:] == (height, width) else given
-        if maps.shape != (len(batch["image"]), rows, columns):
+        maps = self.taken(given, height, width)
+        if maps is None or len(maps) != len(batch["image"]):
+            rows, columns = self.reduced_size(height, width)
             raise SettingError(
                 f"{data} has label maps of {' x '.join(map(str, given.shape))} for images of {len(batch['image'])} x "
                 f"{height} x {width} ({self._names(batch)}): maps must have the image's height and width, or those "
                 f"divided by {self.scale}, {rows} x {columns}"
             )
-        wrong = ((maps < 0) | (maps >= self.classes)).flatten(1)
-        if bool(wrong.any()):
-            first = int(wrong.any(1).nonzero()[0])
+        if (wrong := self.first_wrong(maps)) is not None:
+            number, value = wrong
             raise SettingError(
-                f"{data} has class {int(maps[first].flatten()[wrong[first]][0])} in the label map of "
-                f"{self._names(batch, first)}, which is not in 0..{self.classes - 1}: set the codec's number of "
-                "classes to that of the data"
+                f"{data} has class {value} in the label map of {self._names(batch, number)}, which is not in "
+                f"0..{self.classes - 1}: set the codec's number of classes to that of the data"
             )
         return maps.long()
 
@@ -142,21 +151,3 @@ class LabelMap:
         if names is None:
             return f"image {number}" if number is not None else "unnamed images"
         return str(names[number]) if number is not None else ", ".join(map(str, names))
-
-    def embed(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """One-hot at some size, float32 (B, classes, height, width).
-
-        Rows and columns are repeated or left out: row y shows row floor(y h / height) of the map, as
-        `F.interpolate(mode="nearest")` does it, here in integers, so that no two devices round differently.
-
-        Args:
-            maps: int64 (B, h, w), 0 to classes - 1.
-            height: Of the embedding.
-            width: Of the embedding.
-        """
-        _, h, w = maps.shape
-        rows = torch.arange(height, device=maps.device) * h // height
-        columns = torch.arange(width, device=maps.device) * w // width
-        resized = maps[:, rows[:, None], columns]
-        numbers = torch.arange(self.classes, device=maps.device)[:, None, None]
-        return (resized[:, None] == numbers).float()

@@ -13,7 +13,6 @@ from lightning_modules.codecs.codec import Codec
 from lightning_modules.codecs.conditional_codec import ConditionalCodec, check_realism
 from lightning_modules.codecs.conditional_hyperprior import ConditionalHyperprior
 from lightning_modules.commands.errors import CommandError
-from lightning_modules.errors import SettingError
 
 
 def check_realism_option(codec: Codec, realism: float | None, checkpoint: str) -> None:
@@ -73,14 +72,30 @@ def read_label_map(codec: ConditionalHyperprior, label_maps: str, picture: Path,
         raise CommandError(f"{path} does not exist: it should hold the label map of {picture.name}")
     try:
         with Image.open(path) as image:
-            values = np.array(image)
+            values, mode = np.array(image), image.mode
     except (OSError, UnidentifiedImageError) as error:
         raise CommandError(f"{path}: cannot be read as a picture ({error})") from error
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+    if values.ndim != 2:
         raise CommandError(f"{path}: has colours; a label map has one channel, whose values are class numbers")
-    assert codec.label_map is not None
-    maps = torch.from_numpy(values.astype(np.int64))[None].to(x.device)
-    try:
-        return codec.label_map.of({"segmentation": maps, "image": x, "name": [path.name], "dataset": ""})
-    except SettingError as error:
-        raise CommandError(f"{path}: {error}") from error
+    if not np.issubdtype(values.dtype, np.integer):
+        what = "black and white, 1 bit per pixel" if values.dtype == np.bool_ else f"of {values.dtype} values"
+        raise CommandError(
+            f"{path}: is {what} (mode {mode}); the values of a label map are class numbers: save it with 8 bits per "
+            "pixel"
+        )
+    kind = codec.label_map
+    assert kind is not None
+    height, width = x.shape[-2:]
+    maps = kind.taken(torch.from_numpy(values.astype(np.int64))[None].to(x.device), height, width)
+    if maps is None:
+        rows, columns = kind.reduced_size(height, width)
+        raise CommandError(
+            f"{path}: is {values.shape[1]}x{values.shape[0]} where {picture.name} is {width}x{height}: maps must "
+            f"have the image's height and width, or those divided by {kind.scale}, {columns}x{rows}"
+        )
+    if (wrong := kind.first_wrong(maps)) is not None:
+        raise CommandError(
+            f"{path}: has class {wrong[1]}, where this checkpoint's codec takes 0..{kind.classes - 1}: correct the "
+            "file"
+        )
+    return maps

@@ -10,8 +10,10 @@ import numpy as np
 
 from callbacks.names import BPP, BPP_LIKELIHOOD, MIOU
 from lightning_modules.reports.checks import Row, checks_section, mse_ratio_check, verdict
+from lightning_modules.reports.comparable import incomparable
 from lightning_modules.reports.interpolation import deviation_check
 from lightning_modules.reports.section import Section
+from lightning_modules.reports.streets.measures import PRINTED, figures_of
 from lightning_modules.reports.streets.models import HIFIC, PROPOSED_2, YAN, DatasetModels, Method, Model
 from lightning_modules.reports.table import Missing
 
@@ -68,6 +70,9 @@ def _segmentation(models: DatasetModels, other: Method) -> list[Row]:
             reason = results[0].why_missing(MIOU) if results else f"no records of {method.name}"
             return [(claim, "", Missing(reason))]
         curves.append(Curve(method, [rate for rate, _ in with_value], [value for _, value in with_value]))
+    (miou,) = PRINTED.of_base(figures_of(models.results), MIOU)
+    if differs := incomparable(models.curve(PROPOSED_2), models.curve(other), miou):
+        return [(claim, "", Missing(differs))]
     low, high = max(curve.rates[0] for curve in curves), min(curve.rates[-1] for curve in curves)
     common = sorted({rate for curve in curves for rate in curve.rates if low <= rate <= high})
     if not common:
