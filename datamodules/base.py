@@ -216,12 +216,14 @@ class CaptionedImageDataModule(ShardedDataModule, ABC):
         """Return the loader of this process's share of the held-out images."""
         self.setup("validate")
         assert self._val is not None
+        self.check_evaluation(len(self._val), "validation")
         return self._evaluation_loader(self._val, self.train_name, self.batch_size)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this process's share of the test images, one per batch."""
         self.setup("test")
         assert self._test is not None
+        self.check_evaluation(len(self._test), "test")
         return self._evaluation_loader(self._test, self.test_name, 1)
 
     def predict_dataloader(self) -> DataLoader[Batch]:

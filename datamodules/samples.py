@@ -204,12 +204,11 @@ def collate(items: list[Item], dataset: str) -> Batch:
         dataset=dataset,
         key=torch.tensor([item["key"] for item in items], dtype=torch.int64),
     )
-    captions = [item["caption"] for item in items if "caption" in item]
-    if len(captions) == len(items):
-        batch["caption"] = captions
-    choices = [item["captions"] for item in items if "captions" in item]
-    if len(choices) == len(items):
-        batch["captions"] = choices
+    # An image without a caption among others has the empty one, as all have where none has.
+    if any("caption" in item for item in items):
+        batch["caption"] = [item.get("caption", "") for item in items]
+    if any("captions" in item for item in items):
+        batch["captions"] = [item.get("captions", [item.get("caption", "")]) for item in items]
     variants = [item["caption_variants"] for item in items if "caption_variants" in item]
     if variants:
         batch["caption_variants"] = {kind: [each[kind] for each in variants] for kind in variants[0]}

@@ -25,6 +25,19 @@ class ShardedDataModule(L.LightningDataModule):
             )
         return self.share()
 
+    def check_evaluation(self, images: int, what: str) -> None:
+        """Refuse to evaluate fewer images than there are processes: those with one would wait for the others.
+
+        Raises:
+            DataError: There are fewer.
+        """
+        processes = 1 if self.trainer is None else self.trainer.world_size
+        if 0 < images < processes:
+            raise DataError(
+                f"{images} {what} images do not go round {processes} processes: use fewer --trainer.devices, raise "
+                "--data.val_images, or set --trainer.limit_val_batches 0"
+            )
+
     def share(self) -> tuple[int, int]:
         """Rank and number of processes; (0, 1) without a trainer.
 

@@ -210,9 +210,15 @@ class EvaluationStream(IterableDataset[Item]):
         for shard in range(self.source.num_shards):
             for row in self.source.rows(shard):
                 if self.limit is not None and number >= self.limit:
-                    self.small.report()
+                    self._end(number)
                     return
                 if row.name in seen:
+                    if self.best_of:
+                        raise DataError(
+                            f"{self.source.describe()} has a row per caption ({row.name} is met twice), so that "
+                            "there is no choice within a row: set --data.test_captions first, or take data whose "
+                            "rows have lists of captions"
+                        )
                     continue
                 seen.add(row.name)
                 key = sample_key(0, EVALUATION_EPOCH, number)
@@ -232,4 +238,13 @@ class EvaluationStream(IterableDataset[Item]):
                     if self.best_of:
                         item["captions"] = list(row.captions[: self.best_of])
                 yield item
+        self._end(number)
+
+    def _end(self, number: int) -> None:
+        """Report, and refuse a share without images: the other processes would wait for this one's."""
         self.small.report()
+        if number <= self.rank:
+            raise DataError(
+                f"{self.source.describe()} has {number} images to evaluate for {self.world_size} processes: use "
+                "fewer devices, raise --data.val_images, or set --trainer.limit_val_batches 0"
+            )

@@ -24,6 +24,9 @@ ReadRows = Callable[[int, int], Iterator[StreamRow]]
 _Rows = Iterator[tuple[StreamRow | None, "Cursor"]]
 MAX_BLOCK_BYTES = 128 * 2**20
 """Encoded images that a block holds at most, whatever the number of rows asked for."""
+MAX_EMPTY_PASSES = 100
+"""How many passes in a row may have nothing for a consumer. Each deals the shards anew, and where few images are
+wanted (`train_names`) a consumer may well get shards without any."""
 _SHARDS, _BLOCK = -2, -3  # take the place of the sample's index in hashes
 
 
@@ -114,11 +117,17 @@ class ShuffledStream:
         """Yield samples without end, each with the position of the next.
 
         Raises:
-            DataError: A whole pass has no row for this consumer.
+            DataError: There is nothing for this consumer, or the position is of other data.
         """
         rows = self._rows(start)
         block = _full_block(start, rows, self.buffer)
         done = start.done
+        samples = len(self._references(block))
+        if samples <= done:
+            raise DataError(
+                f"the checkpoint has taken {done} samples of a block that now has {samples}: data, captions or names "
+                "have changed since. Resume with those of the checkpoint, or start a new run from the weights alone"
+            )
         while True:
             references = self._references(block)
             following = _Block(block.end, rows, self.buffer)
@@ -137,6 +146,7 @@ class ShuffledStream:
     def _rows(self, start: Cursor) -> _Rows:
         """This consumer's rows from a block's start on, each with the position after it; None ends a pass."""
         number, first, row, shared = start[:4]
+        empty = 0
         while True:
             found = (first, row) != (0, 0)
             shares = shards_of_pass(self.seed, number, self.shards, self.consumer, self.consumers)
@@ -148,13 +158,18 @@ class ShuffledStream:
                     if mine:
                         found = True
                         yield read, Cursor(number, place, read.row + 1, shared)
-            if not found:
+            empty = 0 if found else empty + 1
+            if empty > MAX_EMPTY_PASSES or (empty == 1 and not self._anything()):
                 raise DataError(
                     f"consumer {self.consumer + 1} of {self.consumers} has nothing to read in {self.shards} shards: "
                     "use fewer devices or a smaller --data.num_workers, or check --data.train_names"
                 )
             number, first, row, shared = number + 1, 0, 0, 0
             yield None, Cursor(number)
+
+    def _anything(self) -> bool:
+        """Whether any shard has a row, if not of this consumer."""
+        return any(True for shard in range(self.shards) for _ in self.read(shard, 0))
 
     def _references(self, block: _Block) -> list[Reference]:
         """The samples of a block in the order that its place draws."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from datamodules.errors import DataError
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
+_OF_A_SPLIT = re.compile(r"(train|validation|test)-\d+-of-\d+")
 _KINDS = {".parquet": "parquet", ".tar": "webdataset", ".tgz": "webdataset", ".gz": "webdataset"}
 
 
@@ -101,6 +104,12 @@ class StreamSource:
         """Files that can be read independently of each other."""
         return int(self.open().num_shards)
 
+    def same_files(self, other: StreamSource) -> bool:
+        """Whether another split is read from the same files: neither path nor file names say which is which."""
+        if "://" not in self.located and not self.local:
+            return False
+        return _files(self.located, self.split) == _files(other.located, other.split)
+
     def describe(self) -> str:
         """For messages."""
         return (
@@ -169,13 +178,15 @@ class StreamSource:
         path = self.located
         try:
             if "://" in path or _is_pattern(path) or Path(path).exists():
-                kind, files = _files(path)
+                kind, files = _files(path, self.split)
                 if kind == "webdataset":
                     return TolerantWebDataset(data_files={"data": files}).as_streaming_dataset(split="data")
                 options: dict[str, Any] = {"drop_labels": True} if kind == "imagefolder" else {}
                 return load_dataset(kind, data_files={"data": files}, split="data", streaming=True, **options)
             return load_dataset(path, self.config_name, split=self.split, revision=self.revision, streaming=True)
         except Exception as error:  # of datasets, Arrow, fsspec, the hub: there is no common type
+            if self.local:
+                raise DataError(f"{self.describe()} cannot be opened ({_told(error)}): mend or replace it") from error
             raise DataError(
                 f"{self.describe()} cannot be opened ({_told(error)}): there is no such folder here, and no such "
                 "dataset on the hub that can be reached. Set --data.path to a folder, a file pattern, a URL or a hub "
@@ -207,7 +218,7 @@ class StreamSource:
                     f"{self.describe()} has no column {column!r}, but {', '.join(_flat(row))}: set --data.{setting}"
                     + (", or null for images without captions" if setting == "caption_column" else "")
                 )
-        if not isinstance(_value(row, c.image), dict | bytes | str):
+        if not isinstance(_value(row, c.image), dict | bytes | str | None):
             raise DataError(f"column {c.image!r} of {self.describe()} holds no images: set --data.image_column")
 
     def _row(self, shard: int, number: int, values: dict[str, Any]) -> StreamRow:
@@ -258,16 +269,38 @@ def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0]
 
 
-def _files(path: str) -> tuple[str, str | list[str]]:
-    """The builder of `datasets` that reads a path, and the files for it, sorted so that shards keep their numbers."""
+def _files(path: str, split: str) -> tuple[str, str | list[str]]:
+    """The builder of `datasets` that reads a path, and the files for it, sorted so that shards keep their numbers.
+
+    Of a folder as the hub has it, `train-00000-of-00128.parquet` beside `test-...`, those of the split. Parquet files
+    without rows are left out: `datasets` cannot read them.
+    """
     folder = Path(path)
-    if "://" not in path and folder.is_dir():
+    if "://" in path:
+        return _KINDS.get(Path(path).suffix.lower(), "imagefolder"), path
+    if folder.is_dir():
         for suffix in (".parquet", ".tar"):
             files = sorted(str(file) for file in folder.glob(f"*{suffix}"))
+            if any(_OF_A_SPLIT.match(Path(file).name) for file in files):
+                files = [file for file in files if Path(file).name.startswith(f"{split}-")]
+                if not files:
+                    raise FileNotFoundError(f"none of its {suffix} files begins with {split}-")
             if files:
-                return _KINDS[suffix], files
+                return _KINDS[suffix], _with_rows(files, suffix)
         return "imagefolder", sorted(str(file) for file in folder.rglob("*") if file.is_file())
-    return _KINDS.get(Path(path).suffix.lower(), "imagefolder"), path
+    suffix = folder.suffix.lower()
+    files = sorted(glob.glob(path)) if _is_pattern(path) else [path]  # noqa: PTH207  the pattern may be absolute
+    if suffix != ".parquet" or not files:
+        return _KINDS.get(suffix, "imagefolder"), path
+    return "parquet", _with_rows(files, suffix)
+
+
+def _with_rows(files: list[str], suffix: str) -> list[str]:
+    if suffix != ".parquet":
+        return files
+    from pyarrow.parquet import read_metadata
+
+    return [file for file in files if read_metadata(file).num_rows > 0] or files[:1]
 
 
 def _told(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Captioned photographs as a stream: hub datasets, parquet files, WebDataset tars, image folders."""
 
+import hashlib
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +65,8 @@ class StreamingCaptionsDataModule(ShardedDataModule):
         shuffle_buffer: Images per worker that are shuffled together, beyond the order of the shards.
         seed: Of order and keys.
         captions: "all": every pair of an image and one of its captions is a sample; "random": every image, with a
-            caption drawn anew in each pass; "first": every image with its first caption.
+            caption drawn anew in each pass; "first": every image with its first caption. Of data with a row per
+            caption each row counts as an image with one caption.
         test_captions: "first": one caption per test image; "best": up to `best_of`, of which the codec takes the
             best.
         best_of: Captions per test image with `test_captions: best`.
@@ -134,7 +137,7 @@ class StreamingCaptionsDataModule(ShardedDataModule):
             )
             if split is not None
         }
-        self.name = name or Path(path.rstrip("/*").replace("{split}", "")).stem
+        self.name = name or _short_name(path)
         self.samples_per_epoch = samples_per_epoch
         self.batch_size = batch_size
         self.crop_size = crop_size
@@ -172,6 +175,8 @@ class StreamingCaptionsDataModule(ShardedDataModule):
         """
         self.setup("fit")
         rank, world_size = self.training_share()
+        if self.trainer is not None and self.trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
+            raise DataError("reload_dataloaders_every_n_epochs would begin the stream anew: leave it at 0")
         source = self._sources["train"]
         if self.samples_per_epoch is None:
             self.samples_per_epoch = source.count(self.captions == "all")
@@ -183,6 +188,7 @@ class StreamingCaptionsDataModule(ShardedDataModule):
                 "devices, or raise --data.samples_per_epoch"
             )
         self._warn_of_shared_shards(source.num_shards, world_size)
+        self._warn_of_one_split()
         self._loader = StreamLoader(
             partial(self._training_stream, rank, world_size),
             self.batch_size,
@@ -202,6 +208,7 @@ class StreamingCaptionsDataModule(ShardedDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this process's share of the validation images."""
         self.setup("validate")
+        self.check_evaluation(self.val_images, "validation")
         return self._evaluation_loader("val", self.crop_size, self.batch_size, self.val_images)
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -243,6 +250,10 @@ class StreamingCaptionsDataModule(ShardedDataModule):
             "shuffle_buffer": self.shuffle_buffer,
             "captions": self.captions,
             "train_names": source.names,
+            "caption_column": source.columns.caption,
+            "revision": source.revision,
+            "captions_file": _digest(source.captions_file),
+            "names": _digest(source.names) if source.names is not None and source.names.endswith(".json") else None,
         }
 
     def _check_restored(self, state: dict[str, Any], world_size: int) -> None:
@@ -258,7 +269,7 @@ class StreamingCaptionsDataModule(ShardedDataModule):
                 "--trainer.num_nodes), or start a new run from the weights alone"
             )
         for setting, value in self._order().items():
-            before = state["order"][setting]
+            before = state["order"].get(setting, value)
             if before != value and setting != "path":  # the same shards may lie elsewhere
                 known = "the data have" if setting == "shards" else f"--data.{setting} is now"
                 raise DataError(
@@ -297,6 +308,15 @@ class StreamingCaptionsDataModule(ShardedDataModule):
             generator=torch.Generator(),  # else each iteration would draw from the global generator
         )
 
+    def _warn_of_one_split(self) -> None:
+        train, val = self._sources["train"], self._sources.get("val")
+        if val is not None and train.same_files(val):
+            rank_zero_warn(
+                f"{train.path} names no split, so training and validation read the same images, and val/ figures are "
+                "of training images: have a folder per split and set --data.path to FOLDER/{split}, or name files "
+                "train-00000-of-00008.parquet, validation-..."
+            )
+
     def _warn_of_shared_shards(self, shards: int, world_size: int) -> None:
         consumers = world_size * max(1, self.num_workers)
         shared = shards % consumers
@@ -309,3 +329,14 @@ class StreamingCaptionsDataModule(ShardedDataModule):
                 f"each pass {shared} of them are read by all {consumers}, which keep one row in {consumers} each. "
                 f"Every sample is still shown once; {advice} would spare the reading."
             )
+
+
+def _short_name(path: str) -> str:
+    """The last part of a path that names something: `shards` of `shards/{split}/*.parquet`."""
+    parts = [re.sub(r"\{split\}|[*?\[\]]", "", Path(part).stem).strip("-_.") for part in path.split("/") if part]
+    return next((part for part in reversed(parts) if part), "stream")
+
+
+def _digest(path: str | None) -> str | None:
+    """Of a file's content, to tell whether it is the same at the next start."""
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

@@ -117,7 +117,7 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
             args=args,
         )
     except (DataError, NonFiniteLossError, ResultExistsError, RunDirectoryError, SettingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_told(error)}", file=sys.stderr)
         raise SystemExit(2) from error
     except SIGTERMException as error:
         # Lightning's has exit status 0, as if the run were finished.
@@ -132,6 +132,14 @@ def run_experiment(args: list[str] | None) -> ExperimentCLI:
             raise
         print(f"error: {_cause(error)}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _told(error: BaseException) -> str:
+    """The message, which torch wraps into the traceback of the worker process that it comes from."""
+    message = str(error)
+    if not message.startswith("Caught ") or "Original Traceback" not in message:
+        return message
+    return message.rstrip().rpartition(f"{type(error).__name__}: ")[2]
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -171,7 +171,9 @@ def test_collate_names_the_two_files_that_differ(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image0.png of 40x32 and wide.png of 41x32.*batch size of 1"):
         collate([dataset[index, 0] for index in range(3)], "x")
     dataset = CaptionedDataset(samples, CentreCrop(32))
-    assert "caption" not in collate([dataset[index, 0] for index in range(3)], "x")
+    batch = collate([dataset[index, 0] for index in range(3)], "x")
+    assert batch["caption"] == ["image0.png a", "image1.png a", ""], "one without a caption takes it from no other"
+    assert "caption" not in collate([dataset[2, 0]], "x")
     batch = collate([dataset[index, 2**62] for index in range(2)], "x")
     assert batch["caption"] == ["image0.png a", "image1.png a"]
     assert batch["key"].tolist() == [2**62] * 2

@@ -145,3 +145,22 @@ def test_large_images_make_smaller_blocks() -> None:
 def test_a_consumer_without_rows_is_an_error_and_no_endless_search() -> None:
     with pytest.raises(DataError, match="consumer 3 of 3 has nothing to read in 1 shards: use fewer devices"):
         next(stream(2, 3, Shards([2])).samples(Cursor()))
+
+
+def test_a_consumer_whose_shards_are_empty_in_one_pass_reads_on_in_the_next() -> None:
+    """As where few images of a data set are wanted: 2 of 8 shards have none, and each of 4 consumers gets 2."""
+    lengths = [0, 0, 3, 3, 3, 3, 3, 3]
+    one = stream(consumers=4, shards=Shards(lengths))
+    empty = [n for n in range(200) if all(lengths[s.shard] == 0 for s in shards_of_pass(3, n, 8, 0, 4))]
+    assert empty, "it does happen"
+    taken = list(islice(one.samples(Cursor(empty[0])), 3))
+    assert taken[0][1].number > empty[0]
+    with pytest.raises(DataError, match="has nothing to read in 8 shards"):
+        next(stream(shards=Shards([0] * 8)).samples(Cursor()))
+
+
+@pytest.mark.parametrize("done", [10, 20, 10_000])
+def test_a_position_in_data_that_have_changed_is_refused(done: int) -> None:
+    """Not searched for: with fewer captions than before there is no such sample."""
+    with pytest.raises(DataError, match=rf"taken {done} samples of a block that now has 10: .* have changed"):
+        next(stream(shards=Shards([10]), buffer=20, captions="first").samples(Cursor(done=done)))
