@@ -158,9 +158,13 @@ class ResumableLoader(DataLoader[Batch]):
         self._batches = 0
         self._restored = False
         self._epoch_offset = 0
+        self._uncounted = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, for laziness
-        if self._restored:
+        given_up = self._given_up()
+        # The trainer counts the batches of what it takes for a new epoch from 0.
+        self._uncounted = self._batches if given_up else 0
+        if self._restored or given_up:
             self._restored = False
             self._epoch_offset = self._epoch - self.sampler.epoch
         else:
@@ -178,12 +182,19 @@ class ResumableLoader(DataLoader[Batch]):
             if self.on_epoch_end is not None:
                 self.on_epoch_end()
 
+    def _given_up(self) -> bool:
+        """Whether the trainer has left the last epoch early, as it does where a run with `max_steps` is resumed at an
+        epoch's end: it takes the epoch before for the one to finish."""
+        if self._restored or self.progress is None:
+            return False
+        return 0 < self._batches < min(len(self), self.progress()[1])
+
     def state_dict(self) -> dict[str, int]:
         """Return the position (`epoch`, `batches` done in it) and the sizes that tell if it still applies."""
         epoch, batches, end = self._epoch, self._batches, float(len(self))
         if self.progress is not None:
             done, end = self.progress()
-            batches = min(batches, done)
+            batches = min(batches, self._uncounted + done)
         if batches >= end:
             epoch, batches = epoch + 1, 0
         return {

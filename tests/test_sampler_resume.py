@@ -48,13 +48,19 @@ def test_resume_after_exceptions(folder: Path, uninterrupted: list, tmp_path: Pa
     assert seen == uninterrupted
 
 
-@pytest.mark.parametrize("stops", [(4, 8), (2, 4), (5, 13), (6, 12), (7, 12)], ids=str)
-def test_resume_after_max_steps(folder: Path, uninterrupted: list, tmp_path: Path, stops: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("stops", [(4, 8), (2, 4), (5, 13), (6, 12), (7, 12), (6, 9, 14)], ids=str)
+@pytest.mark.parametrize("validation", [{}, {"limit_val_batches": 0}], ids=["validated", "not"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_resume_after_max_steps(
+    folder: Path, uninterrupted: list, tmp_path: Path, stops: tuple[int, ...], validation: dict, num_workers: int
+) -> None:
+    """Without validation Lightning takes an epoch at its end for one to finish, and leaves the next one early."""
     seen, checkpoint = [], None
     for stop in (*stops, EPOCHS * STEPS_PER_EPOCH):
         model = Recorder()
-        fitting = trainer(max_steps=stop, max_epochs=-1)
-        fitting.fit(model, datamodule=folder_module(folder), ckpt_path=checkpoint)
+        fitting = trainer(max_steps=stop, max_epochs=-1, **validation)
+        data = folder_module(folder, num_workers=num_workers)
+        fitting.fit(model, datamodule=data, ckpt_path=checkpoint)
         checkpoint = str(tmp_path / f"{stop}.ckpt")
         fitting.save_checkpoint(checkpoint)
         seen += model.seen
