@@ -151,13 +151,15 @@ def read_json(path: Path) -> Any:
         raise DataError(f"there is no file {path}: check the path in the settings")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig", errors="replace"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and thousands of brackets
         raise DataError(f"{path} is not valid JSON ({error}): repair it or download it again") from error
 
 
 def _coco_images(content: Any) -> list[tuple[str, list[str], tuple[int, int] | None]]:
     captions: dict[int, list[str]] = {}
     for annotation in content["annotations"]:
+        if not isinstance(annotation["caption"], str):
+            raise TypeError(f"image {annotation['image_id']!r:.80} has the caption {annotation['caption']!r:.80}")
         captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
     return [
         (
@@ -200,7 +202,7 @@ def _read_json_lines(path: Path) -> dict[str, list[str]]:
             remedy = f'line {number} of {path} is {line.strip()!r:.80}: expected {{"file_name": ..., "caption": ...}}'
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(remedy) from error
             if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
                 raise DataError(remedy)
@@ -212,11 +214,21 @@ def _read_json_lines(path: Path) -> dict[str, list[str]]:
 def _read_csv(path: Path) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.DictReader(file)
+        rows: csv.DictReader[Any] = csv.DictReader(file)
         if not {"image", "caption"} <= set(rows.fieldnames or ()):
             raise DataError(f"the header of {path} is {rows.fieldnames}: it needs the columns image,caption")
         try:
             for row in rows:
+                if row["image"] is None:
+                    raise DataError(
+                        f"line {rows.line_num} of {path} ends before the column image: write a name and a caption"
+                    )
+                # Spreadsheets end lines with empty cells, which lose nothing.
+                if any(surplus := row.get(None) or ()):
+                    raise DataError(
+                        f"line {rows.line_num} of {path} goes on with {','.join(surplus)!r:.80} after the last "
+                        'column: put captions that hold commas in quotes, as in a.png,"a dog, running"'
+                    )
                 captions.setdefault(row["image"], []).append(row["caption"] or "")
         except csv.Error as error:
             raise DataError(f"row {rows.line_num} of {path} is not CSV ({error}): repair it") from error

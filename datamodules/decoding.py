@@ -9,14 +9,14 @@ import io
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from datamodules.errors import DataError, UnreadableImageError
+from datamodules.errors import UnreadableImageError
 from datamodules.transforms import Crop, to_bytes
 
 Decode = Literal["exact", "fast"]
@@ -28,8 +28,17 @@ and smaller scales of the DCT would not help either. Every other format is read 
 MAX_PIXELS = 89_478_485
 """An image with more pixels than this is taken for a decompression bomb; it is where Pillow begins to warn."""
 
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises for broken files, over its formats."""
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    RuntimeError,  # of AVIF, and as NotImplementedError of DDS
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for broken files, over its formats. To be caught around decoding only: of what else may fail
+with a RuntimeError, such as PyTorch, no file is to blame."""
 
 _QUARTER_TURNS = range(5, 9)  # EXIF orientations that exchange width and height
 _SIXTEEN_BITS = re.compile(r";16[BLN]")  # in Pillow's names of raw modes; BGR;16 without a letter is 5-6-5 bits
@@ -97,19 +106,25 @@ def read_crop(
         UnreadableImageError: see `load_rgb`.
         SmallImageError: the image is smaller than a crop that does not enlarge.
     """
-    with _readable(source, name):
-        data = source if isinstance(source, bytes) else source.read_bytes()
-        with _opened(data) as image:
-            if image.format not in ("JPEG", "MPO"):
-                decode = "exact"
-            box = crop.box(_upright(image), key)
-            if box is None or _orientation(image) != 1:
-                return to_bytes(crop(_rgb(ImageOps.exif_transpose(_at_speed(image, decode))), key))
-            shortened = _ending_below(data, box[3]) if image.format in ("JPEG", "MPO") else None
-            if shortened is None:
-                return to_bytes(_rgb(_at_speed(image, decode).crop(box)))
-        with Image.open(io.BytesIO(shortened)) as upper:
-            return to_bytes(_rgb(_at_speed(upper, decode).crop(box)))
+    with ExitStack() as images:
+        with _readable(source, name):
+            data = source if isinstance(source, bytes) else source.read_bytes()
+            image = images.enter_context(_opened(data))
+            size, turned, is_jpeg = _upright(image), _orientation(image) != 1, image.format in ("JPEG", "MPO")
+        if not is_jpeg:
+            decode = "exact"
+        box = crop.box(size, key)
+        if turned:
+            box = None  # it is one of the upright image
+        with _readable(source, name):
+            if box is None:
+                pixels = _rgb(ImageOps.exif_transpose(_at_speed(image, decode)))
+            else:
+                shortened = _ending_below(data, box[3]) if is_jpeg else None
+                if shortened is not None:
+                    image = images.enter_context(Image.open(io.BytesIO(shortened)))
+                pixels = _rgb(_at_speed(image, decode).crop(box))
+        return to_bytes(crop(pixels, key) if box is None else pixels)
 
 
 @contextmanager
@@ -119,8 +134,6 @@ def _readable(source: Path | bytes, name: str | None) -> Iterator[None]:
         name = "an image in memory" if isinstance(source, bytes) else str(source)
     try:
         yield
-    except DataError:  # of a crop, about an image that can be read
-        raise
     except DECODING_ERRORS as error:
         reason = str(error)
         if isinstance(error, UnidentifiedImageError):

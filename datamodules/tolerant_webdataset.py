@@ -10,15 +10,16 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", errors="replace")
 
 
-def _record(content: bytes) -> Any:
+def _record(content: bytes) -> dict[str, Any]:
     try:
-        return json.loads(_text(content))
-    except json.JSONDecodeError:
+        record = json.loads(_text(content))
+    except (ValueError, RecursionError):  # also numbers of thousands of digits, and thousands of brackets
         return {}
+    return record if isinstance(record, dict) else {}
 
 
 class TolerantWebDataset(WebDataset):
-    """Reads tars as `datasets` does, but for text that is not UTF-8 and records that are not JSON.
+    """Reads tars as `datasets` does, but for text that is not UTF-8 and records that are no JSON objects.
 
     Bytes that are no text become replacement characters, which `clean_caption` removes; a broken record is empty, so
     that its image has no caption.
@@ -26,6 +27,6 @@ class TolerantWebDataset(WebDataset):
 
     DECODERS: ClassVar[dict[str, Any]] = {
         **WebDataset.DECODERS,
-        "json": _record,
+        **dict.fromkeys(("json", "jsn"), _record),
         **dict.fromkeys(("txt", "text", "transcript"), _text),
     }

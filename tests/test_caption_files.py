@@ -10,7 +10,7 @@ import pytest
 
 from datamodules import CaptionedFolderDataModule, CocoCaptionsDataModule
 from datamodules.caption_join import advice, join_captions
-from datamodules.captions import MAX_CHARACTERS, clean_caption, read_captions
+from datamodules.captions import MAX_CHARACTERS, clean_caption, read_captions, read_coco
 from datamodules.errors import DataError
 from tests.data_helpers import data, needs_data, write_images
 
@@ -29,10 +29,16 @@ def test_coco_annotations(tmp_path: Path) -> None:
     (tmp_path / "captions.json").write_text(json.dumps(content))
     captions = read_captions(tmp_path / "captions.json")
     assert captions == {"b.jpg": ("b",), "a.jpg": ("first of a", "second of a"), "c.jpg": ()}
-    for broken in ({"images": [{"id": 1}], "annotations": []}, {"images": [1], "annotations": []}):
+    for broken in (
+        {"images": [{"id": 1}], "annotations": []},
+        {"images": [1], "annotations": []},
+        {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": None}]},
+        {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": 5}]},
+    ):
         (tmp_path / "captions.json").write_text(json.dumps(broken))
-        with pytest.raises(DataError, match=r"captions.json is not a COCO captions file .*use captions_\*.json"):
-            read_captions(tmp_path / "captions.json")
+        for read in (read_captions, read_coco):
+            with pytest.raises(DataError, match=r"captions.json is not a COCO captions file .*use captions_\*.json"):
+                read(tmp_path / "captions.json")
 
 
 @needs_data
@@ -119,6 +125,29 @@ def test_csv_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image,caption\na.png," + "x" * 200_000 + "\n")
     with pytest.raises(DataError, match=r"row \d of .*a.csv is not CSV .*field larger"):
         read_captions(tmp_path / "a.csv")
+
+
+def test_csv_lines_with_too_many_or_too_few_cells(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("image,caption\na.jpg,one,,\nb.jpg\n")
+    with pytest.warns(UserWarning, match="1 are empty"):
+        assert read_captions(path) == {"a.jpg": ("one",), "b.jpg": ()}
+    path.write_text("image,caption\na.jpg,one\na.jpg,a dog, running, on grass\n")
+    with pytest.raises(DataError, match=r"line 3 of .*a.csv goes on with ' running, on grass' .*in quotes"):
+        read_captions(path)
+    path.write_text("caption,image\none,a.jpg\na dog\n")
+    with pytest.raises(DataError, match=r"line 3 of .*a.csv ends before the column image: write"):
+        read_captions(path)
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5_000], ids=["deep", "long number"])
+def test_json_beyond_what_python_parses(tmp_path: Path, value: str) -> None:
+    (tmp_path / "a.json").write_text(f'{{"a.jpg": {value}')
+    with pytest.raises(DataError, match=r"a.json is not valid JSON .*: repair it"):
+        read_captions(tmp_path / "a.json")
+    (tmp_path / "a.jsonl").write_text(f'{{"file_name": "a.jpg", "caption": {value}')
+    with pytest.raises(DataError, match=r"line 1 of .*a.jsonl is .*expected"):
+        read_captions(tmp_path / "a.jsonl")
 
 
 # --- joining ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`caption`, as a user calls it."""
 
+import errno
 import json
 import os
 import shutil
@@ -243,6 +244,70 @@ def test_what_cannot_be_captioned(
         call(photographs, *output)
     assert "there is no photograph that could be read" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("captions")] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["folder", "photographs/photo1.png/x.json", "/proc/x.json", f"{'x' * 300}.json"], ids=lambda n: n[:20]
+)
+def test_outputs_that_cannot_be_written_are_refused_before_the_model_is_loaded(
+    photographs: Path,
+    blip: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.setattr(HuggingFaceCaptioner, "prepare", lambda *_: pytest.fail("the model was loaded"))
+    (tmp_path / "folder").mkdir()
+    before = set(tmp_path.rglob("*"))
+    message = fails(capsys, photographs, "-o", tmp_path / name, "--model", blip, "--force")
+    assert f"error: {tmp_path / name} " in message
+    assert ("name a file for --output" if name == "folder" else "or choose another --output") in message
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_disk_that_fills_up(
+    photographs: Path, blip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, before = tmp_path / "captions.json", os.fsync
+    arguments = [photographs, "-o", output, "--model", blip, "--batch_size", 1, "--max_new_tokens", 3]
+    written = []
+
+    def fill(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        before(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    message = fails(capsys, *arguments)
+    assert "captions.json cannot be made" in message and "No space left" in message and "continues" in message
+    call(*arguments)
+    assert "captions are there already" in capsys.readouterr().out
+    assert len(json.loads(output.read_text())) == 9
+
+
+def test_names_that_are_not_utf8(
+    photographs: Path, blip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HuggingFaceCaptioner, "prepare", lambda *_: pytest.fail("the model was loaded"))
+    output = ["-o", tmp_path / "captions.json", "--model", blip]
+    folder = shutil.copytree(photographs, Path(os.fsdecode(bytes(tmp_path) + b"/d\xe9j\xe0")))
+    assert "is not UTF-8" in fails(capsys, folder, *output)
+    (photographs / "photo1.png").rename(os.fsdecode(bytes(photographs) + b"/caf\xe9.png"))
+    message = fails(capsys, photographs, *output)
+    assert r"1 of 10 photographs have names that are not UTF-8 ('caf\udce9.png')" in message and "rename" in message
+    assert list(tmp_path.glob("captions*")) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "told"), [("num_beams", "num_beams is 0"), ("max_new_tokens", "max_new_tokens 0")]
+)
+def test_searches_for_nothing(
+    photographs: Path, blip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, told: str
+) -> None:
+    message = fails(capsys, photographs, "-o", tmp_path / "captions.json", "--model", blip, f"--{option}", 0)
+    assert told in message and "set both to at least 1" in message
 
 
 def test_weights_that_are_missing_are_put_down_to_the_option(

@@ -241,6 +241,39 @@ def test_bad_files(tmp_path: Path, content: bytes, reason: str) -> None:
         read_crop(tmp_path / "absent.jpg", full_size, 0)
 
 
+def broken_avif() -> bytes:
+    content = encoded(picture(40, 30), "AVIF")
+    return content.replace(b"pitm", b"none", 1)  # the box that tells which item is the image
+
+
+def broken_dds() -> bytes:
+    content = bytearray(encoded(picture(40, 30), "DDS"))
+    content[80:88] = struct.pack("<I4s", 4, b"XXXX")  # the pixel format: compressed, in an unknown way
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [broken_avif(), broken_dds()], ids=["avif", "dds"])
+def test_broken_files_that_pillow_reports_as_runtime_errors(content: bytes) -> None:
+    with pytest.raises(RuntimeError), Image.open(io.BytesIO(content)) as image:
+        image.load()
+    for read in (load_rgb, lambda content: read_crop(content, full_size, 0)):
+        with pytest.raises(UnreadableImageError, match="an image in memory cannot be read"):
+            read(content)
+
+
+@pytest.mark.parametrize("where", ["box", "__call__"])
+def test_errors_of_a_crop_are_not_put_down_to_the_file(where: str) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no fault of the file")
+
+    crop = type("Broken", (RandomCrop,), {where: fail})(40)
+    image = picture(50, 60)
+    exif = Image.Exif()
+    exif[274] = 6  # the crop of a turned image sees the image
+    with pytest.raises(RuntimeError, match="no fault of the file"):
+        read_crop(encoded(image, "PNG", exif=exif), crop, 0)
+
+
 def test_the_largest_image_that_is_no_bomb_has_a_header() -> None:
     assert header_size(png(MAX_PIXELS // 5, 5, 8, 2, b"")) == (MAX_PIXELS // 5, 5)
 

@@ -1,6 +1,7 @@
 """Downloads that are interrupted, refused, wrong or without ranges, from a real server on the loopback interface."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,30 @@ def test_states_that_pass_and_states_that_do_not(served: Path, tmp_path: Path) -
     assert waits == [1, 2, 4, 8, 16, 32, 60]
     with pytest.raises(ConnectionFailedError, match=r"127.0.0.1.*cannot be downloaded .*refused"):
         download(published(served, "zips/a.zip"), server.url, tmp_path, wait=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "server", ["htp:/x", "mirror.org/coco", "http:///x", "file:///tmp", "http://host:port", "http://[::1", ""]
+)
+def test_a_server_that_is_no_address_is_refused_at_once(served: Path, tmp_path: Path, server: str) -> None:
+    waits: list[float] = []
+    with pytest.raises(
+        DataError, match=rf"^{re.escape(repr(server))} is not the address of a server: set --mirror to"
+    ):
+        download(published(served, "zips/a.zip"), server, tmp_path / "new", wait=waits.append)
+    assert waits == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_retries_are_told_when_they_are_due(served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    with file_server(served, states=[503, 429]) as server:
+        archive = published(served, "zips/a.zip")
+        download(archive, server.url, tmp_path, wait=lambda _: told.append(capsys.readouterr().out.splitlines()[-1]))
+    assert [line.partition(": HTTP Error ")[::2] for line in told] == [
+        ("a.zip", "503: Service Unavailable; trying again in 1 s (failure 1 of 8 in a row)"),
+        ("a.zip", "429: Too Many Requests; trying again in 2 s (failure 2 of 8 in a row)"),
+    ]
 
 
 def test_ctrl_c_keeps_what_has_come(served: Path, tmp_path: Path) -> None:

@@ -114,6 +114,27 @@ def test_without_network_one_line_says_what_to_fetch(tmp_path: Path, capsys: pyt
     assert "there is no folder" in said("--root", str(tmp_path), "--archives", str(tmp_path / "absent"))
 
 
+def test_shards_names_its_own_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> str:
+        with pytest.raises(SystemExit):
+            cli.main(["prepare", "shards", *arguments, "-o", str(tmp_path / "out")])
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+        assert "--data" not in error
+        return error
+
+    folder, captions = str(tmp_path / "images"), tmp_path / "captions.json"
+    assert "name the one that holds the images" in said(folder)
+    (tmp_path / "images").mkdir()
+    assert "name the folder that holds the images themselves" in said(folder)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
+    assert "set --captions to a .json" in said(folder, "--captions", str(captions))
+    captions.write_text('{"a.jpg": "x"}')
+    assert "--join stem matches these" in said(folder, "--captions", str(captions))
+    captions.write_text('{"a.jpg": "x", "b/a.jpg": "y"}')
+    assert "or set --join to name" in said(folder, "--captions", str(captions), "--join", "stem")
+
+
 def unpack_and_die(archive: Path, root: Path) -> None:
     """Unpack five files, and be killed."""
     calls = []

@@ -176,6 +176,18 @@ def test_bad_images_and_captions_are_left_out_and_counted(tmp_path: Path) -> Non
     assert said["garbled.jpg"] == "New K F" and len(said["long.jpg"]) > 1000
 
 
+@pytest.mark.parametrize("record", [b'["a"]', b"3", b"{", b"[" * 100_000], ids=["list", "number", "cut", "deep"])
+def test_a_record_that_is_no_object_costs_its_own_caption_only(tmp_path: Path, record: bytes) -> None:
+    files = {}
+    for name, about in (("a", b'{"caption": "one"}'), ("b", record), ("c", b'{"caption": "three"}')):
+        files |= {f"{name}.jpg": jpeg(), f"{name}.json": about}
+    write_tar(tmp_path / "set.tar", files)
+    source = {"path": str(tmp_path / "set.tar"), "image_column": "jpg", "caption_column": "json.caption"}
+    with pytest.warns(UserWarning, match=r"1 images have no caption.*b\.jpg"):
+        batches = epoch(module(source, samples_per_epoch=4, batch_size=1))
+    assert {batch["name"][0]: batch["caption"][0] for batch in batches} == {"a.jpg": "one", "c.jpg": "three"}
+
+
 def test_limits_and_policies_for_bad_images(tmp_path: Path) -> None:
     files = {f"{n}.jpg": b"broken" for n in range(4)} | {"good.jpg": jpeg(), "low.jpg": jpeg(size=(60, 10))}
     write_tar(tmp_path / "set.tar", files)

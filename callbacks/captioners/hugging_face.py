@@ -46,8 +46,12 @@ class HuggingFaceCaptioner(Captioner):
 
         Raises:
             PretrainedError: the folder or the hub lacks it, or it is of another kind.
-            CaptionError: the prompt does not fit the model.
+            CaptionError: the prompt does not fit the model, or there is nothing to search for or with.
         """
+        if self.num_beams < 1 or self.max_new_tokens < 1:
+            raise CaptionError(
+                f"num_beams is {self.num_beams} and max_new_tokens {self.max_new_tokens}: set both to at least 1"
+            )
         if self._model is None:
             self._load()
         self._model.to(device)

@@ -5,6 +5,7 @@ import http.client
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -48,12 +49,13 @@ def download(archive: Archive, server: str, folder: Path, wait: Callable[[float]
 
     Raises:
         ConnectionFailedError: the server cannot be reached, does not have the file, or stops sending it.
-        DataError: the disk has no room for it, or what came is not what is published.
+        DataError: the server is no address, the disk has no room for the file, or what came is not what is published.
     """
     url = f"{server}/{archive.path}"
     target = folder / archive.name
     if target.is_file():
         return target
+    _require_address(server)
     folder.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{archive.name}.part")
     have = part.stat().st_size if part.exists() else 0
@@ -71,6 +73,18 @@ def download(archive: Archive, server: str, folder: Path, wait: Callable[[float]
         )
     part.replace(target)
     return target
+
+
+def _require_address(server: str) -> None:
+    """Refuse what no attempt will ever reach."""
+    try:
+        parts = urllib.parse.urlsplit(server)
+        # Reading the port raises ValueError where it is none.
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise DataError(f"{server!r} is not the address of a server: set --mirror to http://HOST or https://HOST")
 
 
 def differs(path: Path, archive: Archive) -> str | None:
@@ -112,10 +126,12 @@ def _fetch(url: str, part: Path, archive: Archive, advance: Advance, wait: Calla
         # A server that always begins anew may go on for ever: only more than ever before is progress.
         received = (part.stat().st_size if part.exists() else 0) > most
         failures = 1 if received else failures + 1
+        reason = "the connection ended early" if error is None else str(error) or type(error).__name__
         if failures >= ATTEMPTS:
-            reason = "the connection ended early" if error is None else str(error) or type(error).__name__
             raise ConnectionFailedError(f"{url} cannot be downloaded ({reason})") from error
-        wait(min(_LONGEST_WAIT, 2.0 ** (failures - 1)))
+        seconds = min(_LONGEST_WAIT, 2.0 ** (failures - 1))
+        say(f"{archive.name}: {reason}; trying again in {seconds:.0f} s (failure {failures} of {ATTEMPTS} in a row)")
+        wait(seconds)
 
 
 def _receive(url: str, part: Path, have: int, size: int | None, advance: Advance) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,8 @@ def main(args: list[str]) -> None:
     """Run the verb.
 
     Raises:
-        CommandError: Settings that do not go together, an output in the way, or no photograph that can be read.
+        CommandError: Settings that do not go together, an output in the way or that cannot be written, or no
+            photograph that can be read.
         PretrainedError: The model cannot be had.
     """
     from callbacks.captioners import CaptionError
@@ -86,19 +88,32 @@ def main(args: list[str]) -> None:
     output = Path(options.output)
     if options.batch_size < 1:
         raise CommandError(f"--batch_size is {options.batch_size}: set it to 1 or more")
-    if output.exists() and not options.force:
-        raise CommandError(f"{output} exists; replace it with --force, or choose another --output")
     try:
-        samples = _samples(parser.instantiate(options))
-        captioner = _captioner(options)
-        partial = output.with_name(f"{output.name}.partial")
-        with PartialCaptions(partial, _settings(options, captioner, samples), options.force) as kept:
-            unreadable = _caption(samples, captioner, kept, options)
+        _run(parser, options, output)
     except (CaptionError, DataError) as error:
         raise CommandError(str(error)) from error
+    except OSError as error:  # a full disk does not say which file it was
+        raise CommandError(
+            f"{output} cannot be made ({error}): mend this, and the same command continues, or choose another "
+            "--output"
+        ) from error
     except KeyboardInterrupt:
         print("interrupted; the same command continues after the last caption", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _run(parser: ArgumentParser, options: Namespace, output: Path) -> None:
+    """Caption, and write the output."""
+    if output.is_dir():
+        raise CommandError(f"{output} is a folder: name a file for --output")
+    if output.exists() and not options.force:
+        raise CommandError(f"{output} exists; replace it with --force, or choose another --output")
+    samples = _samples(parser.instantiate(options))
+    _require_names_of_text(samples)
+    captioner = _captioner(options)
+    partial = output.with_name(f"{output.name}.partial")
+    with PartialCaptions(partial, _settings(options, captioner, samples), options.force) as kept:
+        unreadable = _caption(samples, captioner, kept, options)
     captions = {sample.name: kept.captions[sample.name] for sample in samples if sample.name in kept.captions}
     _report(unreadable, len(samples), "cannot be read and have no caption")
     _report([name for name, caption in captions.items() if not caption], len(samples), "have an empty caption")
@@ -130,6 +145,19 @@ def _samples(options: Namespace) -> list[Sample]:
     if not names:
         raise CommandError(f"no photograph in {folder} (looked for {', '.join(sorted(IMAGE_EXTENSIONS))})")
     return [Sample(name, folder / name) for name in sorted(names, key=natural_order)]
+
+
+def _require_names_of_text(samples: list[Sample]) -> None:
+    """Refuse names that the output cannot hold before anything is captioned."""
+    from datamodules.errors import first_of
+
+    # Python puts lone surrogates where the bytes of a name are not UTF-8.
+    garbled = [repr(name) for name in (sample.name for sample in samples) if re.search("[\ud800-\udfff]", name)]
+    if garbled:
+        raise CommandError(
+            f"{len(garbled)} of {len(samples)} photographs have names that are not UTF-8 ({first_of(garbled)}), "
+            "which a JSON file cannot hold: rename them"
+        )
 
 
 def _captioner(options: Namespace) -> HuggingFaceCaptioner | OfaCaptioner:

@@ -26,7 +26,8 @@ class PartialCaptions:
         force: Throw captions of other settings away instead of refusing to.
 
     Raises:
-        CommandError: On entering: the file holds captions of other settings, or is not such a file.
+        CommandError: On entering: the file holds captions of other settings, or is not such a file. Then and when
+            captions are added: a setting or a name is not text.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], force: bool) -> None:
@@ -38,13 +39,14 @@ class PartialCaptions:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> "PartialCaptions":
+        header = _line({_HEADER: self.settings})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = self._read()
         self._file = self.path.open("ab")
         self._file.truncate(kept)
         if kept == 0:
             self.captions = {}
-            self._write({_HEADER: self.settings})
+            self._write(header)
         return self
 
     def __exit__(
@@ -58,12 +60,12 @@ class PartialCaptions:
     def add(self, captions: Mapping[str, str]) -> None:
         """Keep captions by image name."""
         for name, caption in captions.items():
-            self._write({"name": name, "caption": caption})
+            self._write(_line({"name": name, "caption": caption}))
         self.captions.update(captions)
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: bytes) -> None:
         assert self._file is not None
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -94,3 +96,12 @@ class PartialCaptions:
             f"{self.path} holds {len(captions)} captions made with {differences}: finish them with those settings, "
             "choose another --output, or throw them away with --force"
         )
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError as error:
+        raise CommandError(
+            f"{entry} has a name that is not UTF-8, which a JSON file cannot hold: rename that file or folder"
+        ) from error

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from datamodules.samples import Sample
 
 
+_OPTIONS = {"set --data.root to": "name", "--data.captions_file": "--captions", "--data.join": "--join"}
+"""What `prepare shards` calls the settings of a folder of images."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lightning_modules.cli prepare",
@@ -137,9 +141,24 @@ def _coco(options: argparse.Namespace, releases: Mapping[int, Release]) -> None:
 
 def _shards(options: argparse.Namespace) -> None:
     from datamodules import CaptionedFolderDataModule
+    from datamodules.errors import DataError
 
+    if not options.folder.is_dir():
+        raise CommandError(f"there is no folder {options.folder}: name the one that holds the images")
+    if options.captions is not None and not Path(options.captions).is_file():
+        raise CommandError(
+            f"there is no caption file {options.captions}: set --captions to a .json, .jsonl or .csv file, or "
+            "leave it out"
+        )
     data = CaptionedFolderDataModule(str(options.folder), options.captions, join=options.join)
-    _write(options, data.training_samples(), options.output, options.format)
+    try:
+        samples = data.training_samples()
+    except DataError as error:  # its remedy names the settings of a config, which here are options
+        message = str(error)
+        for setting, option in _OPTIONS.items():
+            message = message.replace(setting, option)
+        raise CommandError(message) from error
+    _write(options, samples, options.output, options.format)
 
 
 def _write(options: argparse.Namespace, samples: Sequence[Sample], folder: Path, format: str) -> None:
