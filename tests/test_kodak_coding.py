@@ -64,7 +64,10 @@ def test_the_paper_size_codes_kodak_exactly(kodak: dict[str, torch.Tensor]) -> N
         assert torch.equal(codec.decompress(codec.compress(x, text)), x_hat), name
 
 
-@pytest.mark.parametrize("spread", [False, True], ids=["as trained", "scales spread on purpose"])
+@pytest.mark.parametrize(
+    "spread",
+    [pytest.param(False, id="as trained", marks=pytest.mark.slow), pytest.param(True, id="scales spread on purpose")],
+)
 def test_decoding_does_not_depend_on_threads_or_instruction_set(
     trained: tuple, kodak: dict[str, torch.Tensor], tmp_path: Path, spread: bool
 ) -> None:

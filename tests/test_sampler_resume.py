@@ -49,8 +49,11 @@ def test_resume_after_exceptions(folder: Path, uninterrupted: list, tmp_path: Pa
 
 
 @pytest.mark.parametrize("stops", [(4, 8), (2, 4), (5, 13), (6, 12), (7, 12), (6, 9, 14)], ids=str)
-@pytest.mark.parametrize("validation", [{}, {"limit_val_batches": 0}], ids=["validated", "not"])
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    ("validation", "num_workers"),
+    [({}, 0), ({"limit_val_batches": 0}, 0), ({"limit_val_batches": 0}, 1)],
+    ids=["validated", "not", "not, with a worker"],
+)
 def test_resume_after_max_steps(
     folder: Path, uninterrupted: list, tmp_path: Path, stops: tuple[int, ...], validation: dict, num_workers: int
 ) -> None:

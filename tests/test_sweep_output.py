@@ -61,6 +61,7 @@ def test_trials_save_when_the_terminal_is_closed(saving: Sweep) -> None:
     process, terminal = pty.fork()
     if process == 0:
         code = 0
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where nohup runs the tests, and then on purpose
         try:
             sys.stdout = os.fdopen(1, "w")
             main(saving.args("--jobs", "2"))
